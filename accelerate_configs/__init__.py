@@ -1,0 +1,1 @@
+"""Ready-made configurations for `accelerate launch --config_file` and `--accelerate-config`."""

@@ -1,0 +1,38 @@
+"""Fine-tune Hugging Face models, in language or vision, and have it simply work.
+
+    from hf_tuner import finetune
+    report = finetune(model="bert-base-uncased", dataset="stanfordnlp/imdb", method="lora")
+
+Names are loaded on first use (PEP 562), so importing the package costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Run": "config",
+    "finetune": "launching",
+    "launch": "launching",
+    "load_data": "data.load",
+    "load_processor": "models.load",
+    "load_model": "models.load",
+    "fit": "training.fit",
+    "evaluate": "evaluation.evaluate",
+    "predict": "evaluation.predict",
+    "merge": "models.merge",
+    "Report": "report.report",
+    "TextClassification": "tasks.text_classification",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hf_tuner' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"hf_tuner.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,1 @@
+"""What rows become: augmentations, one file each."""

@@ -1,0 +1,69 @@
+"""init: look at a data set and write a commented run.yaml for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_tuner.cli._words import Words
+from hf_tuner.console import say
+from hf_tuner.errors import UsageError
+
+
+def main(words: Sequence[str]) -> None:
+    """hf-tuner init DATASET [--model …] [--method lora] [--output run.yaml]"""
+    parser = Words("init", __doc__)
+    parser.add_argument("dataset", help="file, folder or Hub id")
+    parser.add_argument("--model", default="google-bert/bert-base-uncased")
+    parser.add_argument("--method", default="lora")
+    parser.add_argument("--columns")
+    parser.add_argument("--output", default="run.yaml")
+    seen = parser.read(words)
+    target = Path(seen.output)
+    if target.exists():
+        raise UsageError(f"--output {target} exists already; choose another name")
+    from hf_tuner import catalog, flags
+    from hf_tuner.data.load import load_data
+    from hf_tuner.models.restore import task_class
+    from hf_tuner.models.save import write_text
+
+    catalog.path("methods", seen.method)
+    given = ["--dataset", seen.dataset, "--method", seen.method, "--model", seen.model, "--output-dir", "."]
+    run = flags.parse([*given, *(["--columns", seen.columns] if seen.columns else [])], {})
+    kind = task_class(run.task)
+    data = load_data(run, kind)
+    write_text(target, commented(run, data, kind.from_data(data, run)))
+    say(f"wrote {target}\n  run it:  hf-tuner {seen.method} --config {target}")
+
+
+def commented(run: Any, data: Any, task: Any) -> str:
+    """A run.yaml with what was found in comments, and the settings people change most."""
+    from hf_tuner.flags import own_flags
+
+    rows = ", ".join(f"{split} {len(part):,}" for split, part in data.items())
+    lines = [
+        f"# {run.task} on {run.dataset}: {rows} rows",
+        f"# {task.labels.note}",
+        "",
+        f"task: {run.task}",
+        f"method: {run.method}",
+        f"model: {run.model}            # Hub id or folder",
+        f"dataset: {run.dataset}",
+        f"columns: {run.columns or 'null'}          # text=…,label=… when the guess above is wrong",
+        "seed: 42",
+        "",
+        "# training (every field of transformers.TrainingArguments works here)",
+        "num_train_epochs: 3",
+        "per_device_train_batch_size: 32",
+        "# learning_rate: 1.0e-4      # default: by method and model size",
+        "",
+        f"{run.method}:",
+    ]
+    own = [
+        f
+        for f in own_flags({"method": run.method, "loss": run.loss, "optimizer": run.optimizer})
+        if f.owner == run.method
+    ]
+    lines += [f"  # {f.name}: {'null' if f.default is None else f.default}    # {f.help}" for f in own] or ["  {}"]
+    if own:
+        lines[lines.index(f"{run.method}:")] = f"# {run.method}:"
+    return "\n".join(lines) + "\n"

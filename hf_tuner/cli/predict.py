@@ -1,0 +1,35 @@
+"""predict: labels by name and scores for every row of a file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hf_tuner.cli._words import Words
+from hf_tuner.console import say
+from hf_tuner.errors import UsageError
+
+
+def main(words: Sequence[str]) -> None:
+    """hf-tuner predict RUN --input texts.csv --output out.csv [--probabilities]"""
+    parser = Words("predict", __doc__).run_folder()
+    parser.add_argument("--input", required=True, help="csv, tsv, json, jsonl or parquet file with the task's columns")
+    parser.add_argument("--output", required=True, help="CSV to write: the input's columns, prediction, score")
+    parser.add_argument("--columns", help='which column is what: "text=review"')
+    parser.add_argument("--encoding", help="encoding of the input, such as latin-1")
+    parser.add_argument("--separator", help="column separator of the input")
+    parser.add_argument("--probabilities", action="store_true", help="add one column per class")
+    parser.add_argument("--batch-size", type=int, default=64)
+    seen = parser.read(words)
+    target = Path(seen.output)
+    if not target.parent.is_dir():
+        raise UsageError(f"--output {target}: the folder {target.parent} does not exist")
+    from hf_tuner.data.rows import read_rows, task_columns
+    from hf_tuner.evaluation.predict import predict, write_predictions
+    from hf_tuner.hub.manifest import read_manifest
+    from hf_tuner.models.restore import restore_task
+
+    task = restore_task(read_manifest(Path(seen.run)))
+    _, rows = read_rows(seen.input, encoding=seen.encoding, separator=seen.separator)
+    texts = task_columns(rows, task, seen.columns, labels=False)
+    answers = predict(seen.run, texts, seen.batch_size)
+    write_predictions(target, rows, answers, seen.probabilities)
+    say(f"{len(answers):,} rows → {seen.output}")

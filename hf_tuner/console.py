@@ -1,0 +1,54 @@
+"""What the screen shows: plain lines and small aligned tables, from the main process only."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def is_main() -> bool:
+    """True on the process that may print and write (rank 0, or the only one)."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def say(text: str = "") -> None:
+    """Print a line on the main process."""
+    if is_main():
+        print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning on the main process, to standard error."""
+    if is_main():
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Align rows under a header. Numbers align right, the rest left."""
+    cells = [[str(c) for c in row] for row in rows]
+    widths = [max(len(r[i]) for r in [list(header), *cells]) for i in range(len(header))]
+    numeric = [all(_number(r[i]) for r in cells) and bool(cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(row, widths, numeric, strict=True)]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(header), "  ".join("-" * w for w in widths), *map(line, cells)])
+
+
+def _number(text: str) -> bool:
+    return text.strip().lstrip("-+").replace(",", "").replace(".", "").rstrip("%KMGBTs ").isdigit()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 4.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(number: int) -> str:
+    """An integer with thin thousands: 22,713,216."""
+    return f"{number:,}"

@@ -1,0 +1,1 @@
+"""From files, folders and the Hub to checked rows."""

@@ -1,0 +1,201 @@
+"""`load_data`: from what `--dataset` names to checked train, validation and test rows with the task's columns."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import datasets
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict, Value
+
+from hf_tuner import console
+from hf_tuner.config import Run
+from hf_tuner.data import splits
+from hf_tuner.data.audit import Audit, as_text, audit, clean
+from hf_tuner.data.columns import also_possible, describe, match_columns
+from hf_tuner.data.files import Reading
+from hf_tuner.data.sources import Raw, parse, read
+from hf_tuner.errors import UsageError
+from hf_tuner.tasks._labels import Labels, by_name, infer
+
+ROW = "__row__"
+"""Column that carries the number of each row up to the audit, so that messages can name its place in its file."""
+MOST_ERRORS = 12
+
+
+def load_data(run: Run, task: type) -> DatasetDict:
+    """The rows of a run: splits among train, validation and test, with the canonical columns of `task` only.
+
+    Rows keep their order. What was found is printed in a few lines. Raises one UsageError with everything that is
+    wrong with the data, and EnvironmentFault when it cannot be fetched or read.
+    """
+    notes: list[str] = []
+    with _quiet():
+        source = parse(run.dataset, run.dataset_config)
+        raw = read(source, Reading(run.encoding, run.separator))
+        numbers = _Numbers()
+        chosen = splits.choose(numbers.add(raw), run, notes)
+        columns = match_columns(_names(raw, chosen["train"]), task, run.columns)
+        rows = {name: _project(split, columns, raw, name, notes) for name, split in chosen.items()}
+        if run.eval_dataset:
+            rows["test"] = _measured(run, task, columns, numbers, notes)
+        first = _whole_rows(splits.labelled(_same_classes(rows), notes), run, columns, numbers)
+        rows = dict(first.data)
+        if source.sample:
+            rows["train"] = splits.sample(rows["train"], source.sample, run.seed)
+            notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
+        data = splits.complete(rows, run, notes)
+        labels, checked = _checked(data, run, columns, first)
+    others = also_possible(_names(raw, chosen["train"]), task, columns)
+    _tell({"data": raw.origin, "columns": describe(columns) + _also(others)}, labels, checked, raw.notes + notes)
+    return checked.data
+
+
+class _Numbers:
+    """Numbers all rows that are read, and knows which file and row each number stands for."""
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.parts: list[tuple[Raw, str]] = []
+        self.total = 0
+
+    def add(self, raw: Raw) -> dict[str, Dataset]:
+        """The splits of `raw`, each with its rows' numbers as a column."""
+        result = {}
+        for split, rows in raw.splits.items():
+            self.starts.append(self.total)
+            self.parts.append((raw, split))
+            result[split] = rows.add_column(ROW, np.arange(self.total, self.total + rows.num_rows))
+            self.total += rows.num_rows
+        return result
+
+    def place(self, number: int) -> tuple[str, int]:
+        """File and row of a number."""
+        at = bisect_right(self.starts, number) - 1
+        raw, split = self.parts[at]
+        return raw.place(split, number - self.starts[at])
+
+
+def _names(raw: Raw, rows: Dataset) -> list[str]:
+    """Columns there are, those included that could not be read."""
+    return [
+        *(name for name in rows.column_names if name != ROW),
+        *(f for f in raw.faults if f not in rows.column_names),
+    ]
+
+
+def _project(rows: Dataset, columns: Mapping[str, str], raw: Raw, split: str, notes: list[str]) -> Dataset:
+    """Only the canonical columns, under their canonical names, text as text."""
+    kept = {}
+    for name, column in columns.items():
+        if column in rows.column_names:
+            kept[column] = name
+        elif column in raw.faults:
+            raise UsageError(raw.faults[column])
+        elif name != "label":
+            raise UsageError(f'{split}: no column "{column}"; found: {", ".join(_names(raw, rows))}')
+    other = [name for name in rows.column_names if name not in kept and name != ROW]
+    renamed = rows.remove_columns(other).rename_columns({k: v for k, v in kept.items() if k != v})
+    return as_text(renamed, columns, notes if split == "train" else [])
+
+
+def _measured(run: Run, task: type, columns: Mapping[str, str], numbers: _Numbers, notes: list[str]) -> Dataset:
+    """The rows of `--eval-dataset`: its test split, or else validation, or else all it has."""
+    source = parse(str(run.eval_dataset))
+    raw = read(source, Reading(run.encoding, run.separator))
+    parts = numbers.add(raw)
+    if run.test_split:
+        rows = splits.part(parts, run.test_split, "test")
+    else:
+        name = splits.named(parts, "test") or splits.named(parts, "validation") or next(iter(parts))
+        rows = parts[name]
+    available = _names(raw, rows)
+    own = columns if set(columns.values()) <= set(available) else match_columns(available, task)
+    notes += [*raw.notes, f"test is {raw.origin}"]
+    result = _project(rows, own, raw, "--eval-dataset", [])
+    return splits.sample(result, source.sample, run.seed) if source.sample else result
+
+
+def _same_classes(rows: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Splits whose class label is not train's own give names instead of ids: ids of two lists do not compare."""
+    train = rows["train"].features.get("label")
+    result = dict(rows)
+    for name, split in rows.items():
+        feature = split.features.get("label")
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, ClassLabel) and feature != train:
+            result[name] = by_name(split)
+    return result
+
+
+def _whole_rows(rows: Mapping[str, Dataset], run: Run, columns: Mapping[str, str], numbers: _Numbers) -> Audit:
+    """The rows without the empty ones: found before rows are held out, so that counts are those of the files."""
+    ids = {split: np.array(part[ROW][:]) for split, part in rows.items()}
+    first = clean(
+        rows,
+        drop_empty=run.drop_empty,
+        place=lambda split, index: numbers.place(int(ids[split][index])),
+        columns=columns,
+    )
+    if not all(part.num_rows for part in first.data.values()):
+        _refuse(first.errors)
+    return replace(first, data=DatasetDict({k: part.remove_columns(ROW) for k, part in first.data.items()}))
+
+
+def _checked(data: DatasetDict, run: Run, columns: Mapping[str, str], first: Audit) -> tuple[Labels | None, Audit]:
+    """What the labels are, and the audited rows. Raises one UsageError with all that is wrong."""
+    errors: list[str] = []
+    labels = None
+    if "label" in data["train"].column_names:
+        try:
+            feature = data["train"].features["label"]
+            single = isinstance(feature, Value | ClassLabel)  # different values decide, and are few; lists need all
+            values = data["train"].unique("label") if single else data["train"]["label"][:]
+            labels = infer(values, feature, run.problem)
+        except UsageError as error:
+            errors.append(str(error).replace('column "label"', f'column "{columns["label"]}"'))
+    checked = audit(data, labels, columns=columns, cleaned=first)
+    _refuse(checked.errors + errors)
+    return labels, checked
+
+
+def _refuse(errors: list[str]) -> None:
+    """Raise what is wrong, all together; nothing when nothing is."""
+    if errors:
+        more = [f"… and {len(errors) - MOST_ERRORS} more"] if len(errors) > MOST_ERRORS else []
+        raise UsageError("\n".join([*errors[:MOST_ERRORS], *more]))
+
+
+def _also(others: Mapping[str, list[str]]) -> str:
+    pairs = [f"{name}={column}" for name, columns in others.items() for column in columns]
+    return f" (also possible: --columns {', '.join(pairs[:3])})" if pairs else ""
+
+
+def _tell(lines: Mapping[str, str], labels: Labels | None, checked: Audit, notes: list[str]) -> None:
+    """Print what was found: where from, which columns, how many rows, what labels, how long texts are."""
+    shown = dict(lines)
+    shown["rows"] = ", ".join(f"{split} {console.count(rows.num_rows)}" for split, rows in checked.data.items())
+    if labels is not None:
+        shown["labels"] = labels.note
+    sizes = checked.facts.get("characters")
+    if sizes:
+        shown["texts"] = "half up to {p50:,} characters, 95 % up to {p95:,}, longest {max:,}".format(**sizes)
+    for name, text in shown.items():
+        console.say(f"{name:<9} {text}")
+    for note in dict.fromkeys(notes):
+        console.say(f"{'note':<9} {note}")
+    for warning in checked.warnings:
+        console.warn(warning)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars for the many small steps; downloads keep theirs."""
+    silent = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not silent:
+            datasets.enable_progress_bars()

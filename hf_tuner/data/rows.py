@@ -1,0 +1,53 @@
+"""Rows for a model that exists already: to predict or to measure. No splits are made and nothing is refused twice."""
+
+from typing import Any
+
+from datasets import Dataset
+
+from hf_tuner.console import warn
+from hf_tuner.data.audit import as_text
+from hf_tuner.data.columns import match_columns
+from hf_tuner.data.files import Reading
+from hf_tuner.data.sources import Raw, parse, read
+from hf_tuner.data.splits import named, part
+from hf_tuner.errors import UsageError
+
+
+def read_rows(name: str, *, config: str | None = None, split: str | None = None, encoding: str | None = None,
+              separator: str | None = None) -> tuple[str, Dataset]:  # fmt: skip
+    """Split name and all columns of what `name` holds: the split asked for, else test, validation, or the only one.
+
+    Raises UsageError for a split that is not there.
+    """
+    raw: Raw = read(parse(name, config), Reading(encoding, separator))
+    for note in raw.notes:
+        warn(note)
+    if split:
+        return split, part(raw.splits, split, "split")
+    chosen = named(raw.splits, "test") or named(raw.splits, "validation") or next(iter(raw.splits))
+    return chosen, raw.splits[chosen]
+
+
+def task_columns(rows: Dataset, task: Any, columns: str | None, *, labels: bool) -> Dataset:
+    """The task's own columns of rows, renamed: text, text_pair if the model was trained on pairs, label if asked for.
+
+    Empty texts stay, as empty text, so that every row gets its prediction; they are counted in a warning. Raises
+    UsageError when a column is missing.
+    """
+    wanted = {k: v for k, v in task.columns.items() if (k != "label" or labels) and (k != "text_pair" or task.pair)}
+    reads = type("Reads", (), {"columns": wanted, "optional": ()})
+    found = match_columns(rows.column_names, reads, columns)
+    plain = rows.select_columns(list(dict.fromkeys(found.values())))
+    plain = as_text(plain.rename_columns({v: k for k, v in found.items() if v != k}), found, [])
+    if labels and None in plain["label"][:]:
+        raise UsageError(f'column "{found["label"]}" has empty cells; scores need a label for every row')
+    return _without_nulls(plain)
+
+
+def _without_nulls(rows: Dataset) -> Dataset:
+    texts = [c for c in rows.column_names if c != "label"]
+    empty = sum(not (v or "").strip() for c in texts for v in rows[c][:])
+    if not empty:
+        return rows
+    warn(f"{empty} of {len(rows)} texts are empty; they are predicted as empty text")
+    return rows.map(lambda batch: {c: [v or "" for v in batch[c]] for c in texts}, batched=True)

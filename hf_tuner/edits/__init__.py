@@ -1,0 +1,1 @@
+"""What the model is: changes of its structure, one file each."""

@@ -1,0 +1,35 @@
+"""Errors a user can act on, each with the exit code it ends the process with."""
+
+
+class TunerError(Exception):
+    """Something the user can mend. The message says what was wrong, what was expected and what to do."""
+
+    exit_code = 1
+
+
+class UsageError(TunerError):
+    """Wrong usage, configuration or data, found before training (exit 2)."""
+
+    exit_code = 2
+
+
+class EnvironmentFault(TunerError):
+    """Disk, permission, missing package or an unreachable Hub (exit 3)."""
+
+    exit_code = 3
+
+
+class ArtifactError(TunerError):
+    """A saved model, adapter or checkpoint that is corrupt, unsafe or not what it claims to be (exit 4)."""
+
+    exit_code = 4
+
+
+class ProofError(ArtifactError):
+    """A proof failed: something does not train, or what was saved is not what was measured (exit 4)."""
+
+
+class DivergedError(TunerError):
+    """Training produced a number that is not finite (exit 5)."""
+
+    exit_code = 5

@@ -1,0 +1,1 @@
+"""Measuring, predicting, comparing, and proving that what is saved is what was measured."""

@@ -1,0 +1,57 @@
+"""Measure a saved run on a data set: the very code that measured it when it was trained."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_tuner.config import Run
+from hf_tuner.data.load import load_data
+from hf_tuner.data.rows import read_rows, task_columns
+from hf_tuner.errors import UsageError
+from hf_tuner.evaluation.intervals import scores_with_intervals
+from hf_tuner.evaluation.predict import logits_of
+from hf_tuner.models.restore import restore
+from hf_tuner.tasks._labels import by_name
+
+
+def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str | None = None, split: str | None = None,
+             columns: str | None = None, batch_size: int = 64) -> tuple[str, int, dict[str, Any]]:  # fmt: skip
+    """Split name, number of rows, and {metric: {value, low, high}} of a saved run.
+
+    Raises UsageError for rows whose labels the model does not know.
+    """
+    folder = Path(run)
+    saved = restore(folder)
+    if dataset:
+        name, raw = read_rows(dataset, config=dataset_config, split=split)
+        rows, where = task_columns(raw, saved.task, columns, labels=True), f"{dataset} ({name})"
+    else:
+        given = data_settings(folder)
+        data = load_data(given, type(saved.task))
+        name = split or next((s for s in ("test", "validation", "train") if s in data), "train")
+        if name not in data:
+            raise UsageError(f"--split {name}: this data has {', '.join(data)}")
+        rows, where = data[name], f"{given.dataset} ({name})"
+    references = _references(saved.task, rows, where)
+    logits = logits_of(saved, rows, batch_size)
+    return name, len(rows), scores_with_intervals(saved.task.problem, logits, references)
+
+
+def _references(task: Any, rows: Any, where: str) -> np.ndarray:
+    """Targets of the rows in the saved model's order of classes; names decide, never positions."""
+    try:
+        return np.asarray([task.labels.encode(value) for value in by_name(rows)["label"][:]])
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def data_settings(folder: Path) -> Run:
+    """The data part of the run's own configuration: the same splits come out again."""
+    import yaml
+
+    text = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    keys = ("dataset", "dataset_config", "eval_dataset", "train_split", "eval_split", "test_split", "columns", "problem",
+            "encoding", "separator", "drop_empty", "seed")  # fmt: skip
+    training = {k: text[k] for k in ("eval_strategy", "load_best_model_at_end") if k in text}
+    return Run(output_dir=str(folder), training=training, **{k: text[k] for k in keys if k in text})

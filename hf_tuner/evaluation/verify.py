@@ -1,0 +1,90 @@
+"""What is saved is what was measured: reload in a fresh process and compare predictions on held rows.
+
+python -m hf_tuner.evaluation.verify FOLDER ROWS.json LOGITS.npy
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_tuner.training.proofs import Proof
+
+HELD = 256
+"""Rows that are compared."""
+SECONDS = 900
+
+
+def held_rows(rows: Any, count: int = HELD) -> Any:
+    """Up to `count` rows spread evenly over a split, with their text columns only."""
+    index = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
+    return rows.select(sorted(set(index.tolist()))).remove_columns([c for c in rows.column_names if c == "label"])
+
+
+def reloaded_logits(folder: Path, rows: Any, options: Sequence[str] = ()) -> np.ndarray:
+    """Logits [rows, classes] of what stands in `folder`, computed by a process that knows nothing else."""
+    with tempfile.TemporaryDirectory() as aside:
+        texts, logits = Path(aside) / "rows.json", Path(aside) / "logits.npy"
+        texts.write_text(json.dumps(rows.to_list()), encoding="utf-8")
+        command = [sys.executable, "-m", "hf_tuner.evaluation.verify", str(folder), str(texts), str(logits), *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=_alone(), check=False)
+        if done.returncode or not logits.is_file():
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RuntimeError(reason)
+        return np.load(logits, allow_pickle=False)
+
+
+def same_predictions(measured: np.ndarray, folder: Path, rows: Any, tolerance: float) -> Proof:
+    """Proof that `folder`, reloaded, gives the logits that were measured.
+
+    `tolerance` is relative to the logits' scale; 0 asks for the same bits.
+    """
+    name = "saved = measured"
+    try:
+        again = reloaded_logits(folder, rows)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        return Proof(name, False, f"{folder} cannot be reloaded: {error}")
+    return compare(name, measured, again, tolerance)
+
+
+def compare(name: str, measured: np.ndarray, again: np.ndarray, tolerance: float) -> Proof:
+    """Compare two sets of logits [rows, classes]."""
+    if measured.shape != again.shape:
+        return Proof(name, False, f"shapes differ: {measured.shape} was measured, {again.shape} came back")
+    scale = float(np.abs(measured).max()) or 1.0
+    worst = float(np.abs(measured - again).max())
+    agree = float((measured.argmax(1) == again.argmax(1)).mean())
+    passed = bool(worst <= tolerance * scale)
+    exact = "the same bits" if worst == 0 else f"largest difference {worst:.1e} of a scale of {scale:.1f}"
+    return Proof(name, passed, f"{len(measured)} rows in a fresh process: {exact}, {agree:.1%} same answers")
+
+
+def _alone() -> dict[str, str]:
+    """The environment without the variables that would make the new process a rank of this run."""
+    import os
+
+    ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK")
+    drop = {*ranks, *(k for k in os.environ if k.startswith(("TORCHELASTIC_", "ACCELERATE_", "FSDP_", "DEEPSPEED_")))}
+    return {k: v for k, v in os.environ.items() if k not in drop}
+
+
+def main(words: Sequence[str]) -> None:
+    """Reload FOLDER, read ROWS.json, write LOGITS.npy."""
+    from datasets import Dataset
+
+    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.models.restore import restore
+
+    folder, rows, logits = (Path(w) for w in words[:3])
+    saved = restore(folder)
+    data = Dataset.from_list(json.loads(rows.read_text(encoding="utf-8")))
+    np.save(logits, logits_of(saved, data))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

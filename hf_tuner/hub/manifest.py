@@ -1,0 +1,55 @@
+"""manifest.json: what a saved run needs besides its weights, in a form that outlives this version."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hf_tuner
+from hf_tuner.errors import ArtifactError
+
+FILE = "manifest.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Task and labels, base model and its fingerprint, data columns and fingerprints, and where the run came from."""
+
+    task: str
+    settings: dict[str, Any]
+    """What the task needs to be restored: labels, their order, pairs."""
+    method: str
+    saves: str
+    """"adapter" or "model"."""
+    base: dict[str, Any]
+    """id, revision, fingerprint, parameters, new head modules."""
+    data: dict[str, Any]
+    """dataset, columns, rows and fingerprint per split."""
+    max_length: int
+    lineage: list[dict[str, Any]] = field(default_factory=list)
+    """Earlier runs this one went on from, oldest first."""
+    format: int = FORMAT
+    hf_tuner: str = hf_tuner.__version__
+
+    def text(self) -> str:
+        """The file's content."""
+        return json.dumps(self.__dict__, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a run folder. Raises ArtifactError when it is missing, broken or from a newer version."""
+    path = folder / FILE
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no such run folder")
+    if not path.is_file():
+        raise ArtifactError(f"{folder} holds no {FILE}: it is not a finished run of hf-tuner")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] > FORMAT:
+            raise ArtifactError(
+                f"{path} has format {data['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
+            )
+        return Manifest(**data)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error

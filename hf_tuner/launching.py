@@ -1,0 +1,198 @@
+"""The one door: parse, take the run's folder, seed, run the recipe, and turn every ending into an exit code."""
+
+import ast
+import inspect
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hf_tuner import catalog, flags
+from hf_tuner.config import Run
+from hf_tuner.console import say
+from hf_tuner.errors import TunerError, UsageError
+from hf_tuner.folder import claim
+
+Recipe = Callable[[Run], Any]
+
+
+def launch(recipe: Recipe, argv: Sequence[str] | None = None) -> Any:
+    """Run a recipe from command-line words (default: sys.argv) and exit with the right code on an error.
+
+    This is what the last line of every recipe calls.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    return launch_file(Path(str(inspect.getsourcefile(recipe))), words, lambda: recipe)
+
+
+def launch_file(path: Path, words: Sequence[str], load: Callable[[], Recipe]) -> Any:
+    """Run the recipe in a file; it is imported by `load` only when the words are right."""
+    with exit_codes():
+        text, defaults = read_recipe(path)
+        if "--help" in words or "-h" in words:
+            say(_help(text, words, defaults))
+            return None
+        run = flags.parse(words, defaults)
+        if wants_processes(run):
+            hand_over(run, path, words)
+        quiet()
+        return start(load(), run, _stated(run, words))
+
+
+def read_recipe(path: Path) -> tuple[str, dict[str, Any]]:
+    """Docstring and DEFAULTS of a recipe, read without importing it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "DEFAULTS":
+            return ast.get_docstring(tree) or "", dict(ast.literal_eval(node.value))
+    return ast.get_docstring(tree) or "", {}
+
+
+def finetune(task: str = "text-classification", **settings: Any) -> Any:
+    """Fine-tune from Python with the settings the command line has, and return the `Report`.
+
+    >>> finetune(model="demo", dataset="demo", method="lora", r=8, num_train_epochs=1)     # doctest: +SKIP
+
+    Raises TunerError (UsageError, EnvironmentFault, ArtifactError, ProofError, DivergedError).
+    """
+    _, defaults = read_recipe(catalog.path("recipes", task))
+    words = [word for key, value in settings.items() for word in _word(key, value)]
+    run = flags.parse(["--task", task, *words], defaults)
+    quiet()
+    return start(catalog.load("recipes", task).recipe, run, [])
+
+
+def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
+    """Say what will happen, claim the folder, seed everything, run."""
+    run = replace(run, output_dir=run.output_dir or default_folder(run))
+    say(f"hf-tuner: {run.task} · {run.method} · {run.model} · {run.dataset} → {run.output_dir}")
+    for line in stated:
+        say(f"  default   {line}")
+    with claim(run):
+        return recipe(run)
+
+
+def wants_processes(run: Run) -> bool:
+    """True when this process must hand over to a launcher."""
+    return "RANK" not in os.environ and ((run.num_processes or 1) > 1 or run.accelerate_config is not None)
+
+
+def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:
+    """Replace this process by a launcher that starts the same script with the same words.
+
+    On a CPU with several processes that is torch.distributed.run: `accelerate launch` with a multi-CPU
+    configuration and no MPI silently starts one process.
+    """
+    config = launcher_config(run.accelerate_config) if run.accelerate_config else None
+    count = run.num_processes or _processes_of(config)
+    if config is None or _on_cpu(config):
+        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    else:
+        number = [f"--num_processes={count}"] if run.num_processes else []
+        command = ["-m", "accelerate.commands.launch", f"--config_file={config}", *number]
+    say(f"hf-tuner: {count} processes")
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(1, count))))
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *command, str(script), *words])  # noqa: S606
+
+
+def launcher_config(name: str) -> Path:
+    """File of a bundled accelerate configuration, or a YAML file given by path. Raises UsageError for neither."""
+    if Path(name).is_file():
+        return Path(name)
+    folder = catalog.folder("accelerate_configs")
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    if name not in known:
+        raise UsageError("--accelerate-config: " + catalog.unknown("configuration", name, known))
+    return folder / f"{name}.yaml"
+
+
+def default_folder(run: Run) -> str:
+    """runs/MODEL-DATASET-METHOD, with a number behind it when that one holds a finished run."""
+    parts = (Path(run.model).name, Path(re.split("[:#@]", run.dataset)[0]).stem, run.method)
+    base = Path("runs") / "-".join(re.sub(r"[^\w.-]+", "_", p) for p in parts if p)
+    folder, number = base, 2
+    while (folder / "report.json").exists() and not run.overwrite:
+        folder, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return str(folder)
+
+
+class exit_codes:
+    """Ends the process with the code of a TunerError, its message on standard error and no traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, TunerError):
+            sys.stdout.flush()
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(error.exit_code)
+        if isinstance(error, KeyboardInterrupt):
+            print("\nstopped by Ctrl-C", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.exit(0)
+
+
+def _help(text: str, words: Sequence[str], defaults: Mapping[str, Any]) -> str:
+    chosen = {f.name: f.default for f in flags.run_flags()} | dict(defaults)
+    for key in ("method", *flags.PLUG_FIELDS):
+        if f"--{key}" in words[:-1]:
+            chosen[key] = words[list(words).index(f"--{key}") + 1]
+    return flags.help_text(Path(sys.argv[0]).name, text, chosen)
+
+
+def _stated(run: Run, words: Sequence[str]) -> list[str]:
+    """Defaults that decide what happens and that nobody typed."""
+    given = {w.partition("=")[0].lstrip("-").replace("-", "_") for w in words}
+    if "config" in given:
+        return []
+    return [f"--{key} {getattr(run, key)}" for key in ("task", "method", "model", "dataset") if key not in given]
+
+
+def _word(key: str, value: Any) -> list[str]:
+    import json
+
+    flag = f"--{key.replace('_', '-')}"
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [flag, str(value).lower()]
+    if isinstance(value, dict):
+        return [flag, json.dumps(value)]
+    if isinstance(value, list | tuple):
+        return [flag, *map(str, value)]
+    return [flag, str(value)]
+
+
+def _processes_of(config: Path | None) -> int:
+    return int(_read(config).get("num_processes") or 1) if config else 1
+
+
+def _on_cpu(config: Path) -> bool:
+    data = _read(config)
+    return bool(data.get("use_cpu")) or data.get("distributed_type") == "MULTI_CPU"
+
+
+def _read(config: Path) -> dict[str, Any]:
+    import yaml
+
+    return dict(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+
+
+def quiet() -> None:
+    """Before anything heavy is imported: no bars that flash by, no notes about what the proofs check anyway."""
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -1,0 +1,1 @@
+"""What is wrong: losses, one file each."""

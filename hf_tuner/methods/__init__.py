@@ -1,0 +1,1 @@
+"""Which weights move: methods, one file each."""

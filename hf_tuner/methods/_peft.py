@@ -1,0 +1,152 @@
+"""What the methods built on peft share: making the configuration, wrapping the model, float32 for all that trains."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from hf_tuner.config import Targets, option
+from hf_tuner.errors import UsageError
+
+HALF = ("float16", "bfloat16")
+TASK_TYPES = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+    "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "ForCausalLM": "CAUSAL_LM",
+    "LMHeadModel": "CAUSAL_LM",
+}
+
+
+def target_option() -> Any:
+    """The field `target_modules`, as every weight adapter has it."""
+    return option("all-linear", 'Layers to adapt: "all-linear", "attention", "mlp", module names, or one regex.')
+
+
+def positive(**values: int) -> None:
+    """Raise ValueError for a value that is not a whole number of at least 1."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
+
+
+def share(**values: float) -> None:
+    """Raise ValueError for a value outside [0, 1)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is {value!r}; expected a share of at least 0 and below 1, such as 0.05")
+
+
+def options(config: Any, **changes: Any) -> dict[str, Any]:
+    """The settings of a method as keyword arguments for peft: those that are set, without `target_modules`."""
+    given = {k: v for k, v in asdict(config).items() if k != "target_modules"} | changes
+    return {k: v for k, v in given.items() if v is not None}
+
+
+def attach(model: Any, name: str, targets: Targets, **settings: Any) -> Any:
+    """Wrap `model` in the peft configuration class `name`; the head is trained in full and saved with the adapter.
+
+    `target_modules` defaults to the selected ones. No task type is given: peft would guess the head by its name.
+    Raises UsageError when peft refuses the settings or a layer, or when half-precision weights would be trained.
+    """
+    import peft
+
+    return attach_config(model, getattr(peft, name), targets, **{"target_modules": selected(targets), **settings})
+
+
+def attach_config(model: Any, kind: Any, targets: Targets, **settings: Any) -> Any:
+    """As `attach`, for a configuration class and exactly these settings."""
+    import peft
+
+    try:
+        config = kind(modules_to_save=outermost(targets.head) or None, **settings)
+        adapted = peft.get_peft_model(model, config)
+    except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
+        raise UsageError(f"peft cannot adapt {type(model).__name__} this way: {error}") from error
+    return full_precision(adapted)
+
+
+def selected(targets: Targets) -> list[str]:
+    """Names of the modules to adapt. Raises UsageError when there are none."""
+    if not targets.selected:
+        raise UsageError(
+            "no layer to adapt was found in this model; name some with --target-modules, or use --method full"
+        )
+    return list(targets.selected)
+
+
+def outermost(names: Iterable[str]) -> list[str]:
+    """Names that lie below no other: peft would wrap a module inside a wrapped one a second time."""
+    names = list(dict.fromkeys(names))
+    return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+
+
+def task_type(model: Any) -> str:
+    """peft's task type by the name of the model class; prompt methods cannot do without. Raises UsageError."""
+    name = type(model).__name__
+    for ending, kind in TASK_TYPES.items():
+        if name.endswith(ending):
+            return kind
+    raise UsageError(f"prompt methods work on text models with a known head, not on {name}; use --method lora")
+
+
+def full_precision(model: Any) -> Any:
+    """Hold every trainable weight in float32 and return the model.
+
+    peft does so for its own weights; whole modules that it copied (heads, norms) stay in the type of the base, where
+    small updates round to nothing. Their copies are made float32 and cast what they are given. Raises UsageError
+    when single weights inside half-precision layers are to be trained (biases).
+    """
+    from peft.tuners.ln_tuning.layer import LNTuningLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    for module in list(model.modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            _float_copies(module.modules_to_save, back=False)
+        elif isinstance(module, LNTuningLayer):
+            _float_copies(module.ln_tuning_layers, back=True)
+    half = [n for n, p in model.named_parameters() if p.requires_grad and str(p.dtype).removeprefix("torch.") in HALF]
+    if half:
+        raise UsageError(
+            f"{half[0]} would be trained in half precision, where small updates are lost: use --dtype float32"
+        )
+    return model
+
+
+def reload(base: Any, folder: str) -> Any:
+    """Put a saved adapter on its base, for prediction, with the very weights that were saved.
+
+    `PeftModel.from_pretrained` alone rounds the head to the type of a half-precision base.
+    """
+    import peft
+
+    model = full_precision(peft.PeftModel.from_pretrained(base, folder))
+    peft.set_peft_model_state_dict(model, peft.load_peft_weights(folder, device=str(base.device)))
+    return model.eval()
+
+
+def _float_copies(copies: Any, *, back: bool) -> None:
+    """Make modules float32. They cast their inputs up, and with `back` their output to the type that came in."""
+    import torch
+
+    def is_half(value: Any) -> bool:
+        return torch.is_tensor(value) and str(value.dtype).removeprefix("torch.") in HALF
+
+    def cast_in(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        up = [a.float() if is_half(a) else a for a in args]
+        return tuple(up), {k: v.float() if is_half(v) else v for k, v in kwargs.items()}
+
+    def cast_out(module: Any, args: tuple, output: Any) -> Any:
+        return output.to(module.given)
+
+    def remember(module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        module.given = args[0].dtype
+        return cast_in(module, args, kwargs)
+
+    for module in copies.values():
+        if not any(is_half(p) for p in module.parameters()):
+            continue
+        module.float()
+        module.register_forward_pre_hook(remember if back else cast_in, with_kwargs=True)
+        if back:
+            module.register_forward_hook(cast_out)

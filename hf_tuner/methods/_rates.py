@@ -1,0 +1,27 @@
+"""Default learning rates by method and model size.
+
+The rate of full fine-tuning falls with the square root of the parameter count (1e-4 at MiniLM's 23 M, 5e-5 at
+BERT-base, 1e-5 at billions), as published recipes do. Low-rank adapters want about ten times that
+("LoRA Without Regret"; arXiv 2602.04998), methods with few or multiplicative parameters more still.
+"""
+
+MINILM = 22.7e6
+
+
+def full_rate(parameters: int) -> float:
+    """Learning rate for training every weight of a model with so many parameters."""
+    return _round(min(2e-4, max(1e-5, 1e-4 * (MINILM / max(parameters, 1)) ** 0.5)))
+
+
+def adapter_rate(parameters: int) -> float:
+    """Learning rate for low-rank adapters."""
+    return 10 * full_rate(parameters)
+
+
+def few_weights_rate(parameters: int) -> float:
+    """Learning rate for methods that train vectors only: scales, biases, norms, prompts."""
+    return min(1e-2, 50 * full_rate(parameters))
+
+
+def _round(rate: float) -> float:
+    return float(f"{rate:.1e}")

@@ -1,0 +1,1 @@
+"""Loading, targets and heads, pooling, saving, merging."""

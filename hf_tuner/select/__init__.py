@@ -1,0 +1,1 @@
+"""Which rows stay: selections, one file each."""

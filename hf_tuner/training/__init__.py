@@ -1,0 +1,1 @@
+"""Fit: encode, prove, train, save, prove again."""

@@ -1,0 +1,76 @@
+"""TrainingArguments for a run: what the user gave, and defaults that suit the method, the model and the machine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from hf_tuner import catalog
+from hf_tuner.config import Run
+from hf_tuner.errors import UsageError
+
+LOGGED_POINTS = 50
+"""About how many points the loss curve gets."""
+
+
+def training_arguments(run: Run, parameters: int, rows: int, has_validation: bool) -> TrainingArguments:
+    """Build the arguments; `parameters` is the size of the base model, `rows` of the training split.
+
+    Raises UsageError when TrainingArguments refuses a value or a combination.
+    """
+    given = {k: v for k, v in run.training.items() if v is not None}
+    method = catalog.load("methods", run.method)
+    defaults: dict[str, Any] = {
+        "learning_rate": method.learning_rate(parameters),
+        "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 64,
+        "num_train_epochs": getattr(method, "EPOCHS", 3),
+        "weight_decay": 0.01,
+        "warmup_steps": 0.06,
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "eval_strategy": "epoch" if has_validation else "no",
+        "report_to": "none",
+        "bf16": wants_bf16(given),
+        "disable_tqdm": True,
+        "logging_first_step": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    merged = {**defaults, **given}
+    if "logging_steps" not in given:
+        merged["logging_steps"] = max(1, _updates(merged, rows) // LOGGED_POINTS)
+    merged |= {
+        "output_dir": str(run.folder),
+        "seed": run.seed,
+        "logging_nan_inf_filter": False,  # the default logs loss 0 while every weight is NaN
+        "remove_unused_columns": False,
+        "label_names": ["labels"],
+        "average_tokens_across_devices": True,
+    }
+    try:
+        return TrainingArguments(**merged)
+    except (ValueError, TypeError, ImportError) as error:
+        raise UsageError(f"TrainingArguments: {str(error).splitlines()[0]}") from error
+
+
+def wants_bf16(given: dict[str, Any]) -> bool:
+    """Autocast in bf16 where the processor computes in it natively and the user did not choose."""
+    if given.get("fp16") or "bf16" in given:
+        return bool(given.get("bf16"))
+    return bf16_is_native()
+
+
+def bf16_is_native() -> bool:
+    """True on a GPU or CPU with bf16 arithmetic; elsewhere bf16 is emulated and slower than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability() >= (8, 0)
+    checks: Sequence[str] = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def _updates(merged: dict[str, Any], rows: int) -> int:
+    if int(merged.get("max_steps", -1)) > 0:
+        return int(merged["max_steps"])
+    per_update = int(merged["per_device_train_batch_size"]) * int(merged.get("gradient_accumulation_steps", 1))
+    return int(float(merged["num_train_epochs"]) * max(1, rows / per_update))

@@ -1,0 +1,150 @@
+"""Frozen features: one pass over the rows, cached by content.
+
+Made once for the probe (the baseline every report shows) and for fitting the head before anything else moves, which
+is why `head-only` trains in seconds.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hf_tuner.evaluation.loop import batches_by_length, take, to_device
+from hf_tuner.models.load import bare_model
+
+
+@dataclass(frozen=True)
+class Features:
+    """States of the frozen model: float32 arrays [rows, hidden]."""
+
+    mean: np.ndarray
+    """Mean over the tokens of each row of the body's last states: what the probe reads."""
+    entry: np.ndarray
+    """What the head's last linear layer reads."""
+
+
+class Reader:
+    """Reads both kinds of states in one forward pass, with the adapter switched off."""
+
+    def __init__(self, model: Any, head: tuple[str, ...]) -> None:
+        self.model = model
+        self.bare = bare_model(model)
+        self.body = getattr(self.bare, self.bare.base_model_prefix, None)
+        self.last = last_linear(self.bare, head)
+        self.seen: dict[str, Any] = {}
+
+    @property
+    def possible(self) -> bool:
+        """Whether this architecture has a body and a last linear layer that can be watched."""
+        return self.body is not None and self.last is not None
+
+    def read(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Mean and entry states [rows, hidden] of one batch; None when the head does not read one state a row."""
+        hooks = [
+            self.body.register_forward_hook(lambda m, a, out: self.seen.update(states=out[0])),  # type: ignore[union-attr]
+            self.last.register_forward_pre_hook(lambda m, a: self.seen.update(entry=a[0])),  # type: ignore[union-attr]
+        ]
+        try:
+            logits = self.bare(**batch).logits
+        finally:
+            for hook in hooks:
+                hook.remove()
+        states, entry = self.seen.pop("states").float(), self.seen.pop("entry").float()
+        if entry.dim() == 3:
+            entry = _chosen(entry, logits, self.last)
+        if entry is None or entry.dim() != 2 or states.dim() != 3:
+            return None
+        mask = batch["attention_mask"][..., None].to(states.dtype)
+        if mask.shape[1] != states.shape[1]:
+            return None
+        return (states * mask).sum(1) / mask.sum(1), entry
+
+    def features(self, rows: Any, collate: Callable, batch_size: int = 64) -> Features | None:
+        """States of every row, in row order; None when they cannot be read."""
+        parts: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
+        self.model.eval()
+        with torch.inference_mode(), _without_adapter(self.model):
+            for index in batches_by_length(rows, batch_size):
+                batch = to_device(collate(take(rows, index)), self.bare.device)
+                batch.pop("labels", None)
+                read = self.read(batch)
+                if read is None:
+                    return None
+                parts.append((index, read[0].cpu(), read[1].cpu()))
+        return Features(_ordered(parts, 1, len(rows)), _ordered(parts, 2, len(rows)))
+
+
+@contextmanager
+def _without_adapter(model: Any) -> Iterator[None]:
+    """Switch an adapter off. peft makes every saved module trainable on the way back, so what trains is kept."""
+    trains = {name: p.requires_grad for name, p in model.named_parameters()}
+    with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+        yield
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trains[name])
+
+
+def last_linear(bare: Any, head: tuple[str, ...]) -> nn.Linear | None:
+    """The linear layer of the head that gives one output per label, outside any trainable copy."""
+    width = bare.config.num_labels
+    found = [
+        module
+        for name, module in bare.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == width
+        and ".modules_to_save." not in f".{name}."
+        and any(f".{h}." in f".{name}." for h in head)
+    ]
+    return found[-1] if found else None
+
+
+def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> tuple[Features | None, bool]:
+    """Features from the cache when the same model and rows were seen before, and whether they were.
+
+    The key is content: what `key` says of the model, and the token ids.
+    """
+    digest = hashlib.sha256("\n".join(key).encode())
+    for ids in rows.with_format(None)["input_ids"]:
+        digest.update(np.asarray(ids, np.int32).tobytes() + b"|")
+    path = cache_folder() / f"{digest.hexdigest()[:32]}.npz"
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                return Features(saved["mean"], saved["entry"]), True
+        except (OSError, ValueError, KeyError):
+            path.unlink(missing_ok=True)  # left half-written by a killed process: made anew below
+    features = reader.features(rows, collate)
+    if features is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as handle:
+            np.savez(handle, mean=features.mean, entry=features.entry)
+        Path(handle.name).replace(path)
+    return features, False
+
+
+def cache_folder() -> Path:
+    """Where features are kept: `hf-tuner/features` under HF_HOME."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    return Path(home) / "hf-tuner" / "features"
+
+
+def _chosen(entry: torch.Tensor, logits: torch.Tensor, last: Any) -> torch.Tensor | None:
+    """The state [rows, hidden] among [rows, tokens, hidden] that the logits were taken from."""
+    distance = (last(entry) - logits[:, None]).abs().amax(-1)
+    best, token = distance.min(dim=1)
+    return entry[torch.arange(len(entry)), token] if bool((best < 1e-3).all()) else None
+
+
+def _ordered(parts: list[tuple], which: int, count: int) -> np.ndarray:
+    result = np.zeros((count, parts[0][which].shape[1]), np.float32)
+    for part in parts:
+        result[part[0]] = part[which].numpy()
+    return result

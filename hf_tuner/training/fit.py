@@ -1,0 +1,188 @@
+"""`fit`: encode, prove, train, evaluate, save, prove again. The whole of a run, in the order it happens."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_tuner import catalog
+from hf_tuner.config import Run
+from hf_tuner.console import count, say
+from hf_tuner.evaluation.loop import predict_logits
+from hf_tuner.evaluation.predict import encoded
+from hf_tuner.evaluation.verify import held_rows, same_predictions
+from hf_tuner.models.load import bare_model, check_vocabulary, max_length
+from hf_tuner.models.save import save_model
+from hf_tuner.report.report import Report
+from hf_tuner.training.arguments import training_arguments
+from hf_tuner.training.callbacks import LogFile, Progress
+from hf_tuner.training.checkpoints import checkpoint_to_resume
+from hf_tuner.training.objective import class_weights, objective
+from hf_tuner.training.proofs import Movement, Proof, before_training, require, saved_bytes, trainable_table
+from hf_tuner.training.results import Measured, write_manifest, write_report
+from hf_tuner.training.trainer import TunerTrainer
+from hf_tuner.training.way_in import WayIn, way_in
+
+
+@dataclass
+class Clock:
+    """Seconds by phase."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.phases[phase] = round(self.phases.get(phase, 0.0) + time.monotonic() - start, 2)
+
+
+def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
+    """Train `model` on `data["train"]`, measure it on the other splits, save it, and prove what was saved.
+
+    Raises ProofError when something would not train or save, DivergedError at the first number that is not finite,
+    UsageError for settings that cannot work together.
+    """
+    clock = Clock()
+    method = catalog.load("methods", run.method)
+    config = bare_model(model).config
+    check_vocabulary(processor, config)
+    longest = max_length(run, processor, config)
+    with clock("encode"):
+        ready = {split: encoded(task, processor, rows, longest) for split, rows in data.items()}
+    collate = task.collate(processor)
+    arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
+    proofs = require(before_training(model, method.SAVES))
+    _announce(model, arguments, ready, method.SAVES)
+    with clock("probe"), arguments.main_process_first():
+        start = way_in(run, task, model, collate, ready)
+    with clock("train"):
+        trained = _train(run, task, model, collate, ready, arguments, start)
+    with clock("evaluate"):
+        measured = _measure(task, trained.model, collate, ready, start, arguments.per_device_eval_batch_size)
+    proofs += [*trained.proofs, *measured.proofs]
+    if arguments.should_save:
+        with clock("save"):
+            files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
+            results = Measured(task, data, ready, measured.logits, start, longest, trained.history, files)
+            write_manifest(run, model, results)
+        with clock("verify"):
+            proofs.append(_verified(run, task, trained.model, processor, data, longest))
+        require(proofs)
+        _show(write_report(run, model, results, proofs, clock.phases), run)
+    _wait_for_all()
+    return Report.read(run.folder)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model after training, what was proved on the way, and the log."""
+
+    model: Any
+    proofs: list[Proof]
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Logits [rows, classes] of the run by split, and the proof that every row was seen."""
+
+    logits: dict[str, np.ndarray]
+    proofs: list[Proof]
+
+
+def _train(
+    run: Run, task: Any, model: Any, collate: Callable, ready: dict[str, Any], arguments: Any, start: WayIn
+) -> Trained:
+    method = catalog.load("methods", run.method)
+    if getattr(method, "TRAINED_BY_WAY_IN", False):
+        name = "the head is fitted on frozen features"
+        return Trained(model, require([Proof(name, start.set_head, start.note)]), [])
+    weights = class_weights(
+        run.class_weights, task.labels.names, ready["train"].with_format(None)["labels"][:], task.problem
+    )
+    trainer = TunerTrainer(run, arguments, model, objective(run, task, weights), collate, ready, _during(task))
+    if hasattr(method, "initialise"):
+        method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
+    moved = Movement(model)
+    per_update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+    callbacks = [moved, Progress(per_update), LogFile(run.folder / "log.jsonl")]
+    callbacks += method.callbacks(run.method_config) if hasattr(method, "callbacks") else []
+    _without_default_printing(trainer)
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    trainer.train(resume_from_checkpoint=checkpoint_to_resume(run))
+    return Trained(trainer.accelerator.unwrap_model(trainer.model), moved.proofs, trainer.state.log_history)
+
+
+def _during(task: Any) -> Callable[[Any], dict[str, float]]:
+    """Scores while training: the loss over all rows exactly once, and the task's first two metrics."""
+
+    def score(prediction: Any) -> dict[str, float]:
+        logits, labels = np.asarray(prediction.predictions, np.float32), np.asarray(prediction.label_ids)
+        return task.quick_scores(logits, labels)
+
+    return score
+
+
+def _measure(task: Any, model: Any, collate: Callable, ready: dict[str, Any], start: WayIn, batch: int) -> Evaluated:
+    logits, seen = {}, []
+    for split in (s for s in ready if s != "train"):
+        logits[split] = predict_logits(model, ready[split], collate, batch)
+        seen.append(f"{split} {np.isfinite(logits[split]).all(axis=1).sum():,} of {len(ready[split]):,}")
+    complete = all(np.isfinite(v).all() and len(v) == len(ready[s]) for s, v in logits.items())
+    return Evaluated(logits, [Proof("every row was evaluated", complete, ", ".join(seen))])
+
+
+def _verified(run: Run, task: Any, model: Any, processor: Any, data: Any, longest: int) -> Proof:
+    if not run.verify:
+        return Proof("saved = measured", True, "NOT verified: --no-verify was given")
+    split = next(s for s in ("test", "validation", "train") if s in data)
+    rows = held_rows(data[split])
+    say(f"  verify    reloading {run.folder} in a fresh process")
+    here = encoded(task, processor, rows, longest)
+    measured = predict_logits(model, here, task.collate(processor), alone=True)
+    converted = getattr(model, "tuner_start", None) is not None  # saved as an adapter of twice the rank
+    exact = bare_model(model).device.type == "cpu" and not converted
+    return same_predictions(measured, run.folder, rows, tolerance=0.0 if exact else 1e-3)
+
+
+def _finish(run: Run, method: Any, model: Any) -> Callable | None:
+    return (lambda folder: method.finish(model, run.method_config, folder)) if hasattr(method, "finish") else None
+
+
+def _announce(model: Any, arguments: Any, ready: dict[str, Any], saves: str) -> None:
+    notes = model.tuner_notes
+    say(f"  new head  {', '.join(notes['new_head']) or 'none; the checkpoint brings its own'}")
+    say("\n" + trainable_table(model) + "\n")
+    precision = "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32"
+    say(
+        f"  training  {arguments.num_train_epochs:g} epochs of {count(len(ready['train']))} rows, batch "
+        f"{arguments.train_batch_size} × {arguments.gradient_accumulation_steps} × {arguments.world_size}, "
+        f"learning rate {arguments.learning_rate:g}, {precision}; will save {saved_bytes(model, saves) / 1e6:.1f} MB"
+    )
+
+
+def _show(report: Report, run: Run) -> None:
+    say("\n" + report.table())
+    say(
+        f"\n  saved and verified: {run.folder}"
+        if run.verify
+        else f"\n  saved, NOT verified (--no-verify): {run.folder}"
+    )
+
+
+def _wait_for_all() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _without_default_printing(trainer: TunerTrainer) -> None:
+    from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)

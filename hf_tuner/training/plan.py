@@ -1,0 +1,129 @@
+"""What a run would do, from configurations alone: no weights are downloaded and nothing is trained."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hf_tuner import catalog
+from hf_tuner.config import Run
+from hf_tuner.console import count, duration, say, table
+from hf_tuner.data.load import load_data
+from hf_tuner.models.head import head_modules, pooler_modules
+from hf_tuner.models.load import bare_model, load_processor, max_length, sketch_model
+from hf_tuner.models.pooling import layer_name
+from hf_tuner.models.restore import task_class
+from hf_tuner.models.targets import find_targets
+from hf_tuner.training.arguments import training_arguments
+from hf_tuner.training.proofs import saved_bytes, trainable_table
+
+SAMPLE = 500
+CHARACTERS_PER_TOKEN = 4.0
+
+
+def plan(run: Run) -> str:
+    """The plan of a run as text: trainable table, memory in GB, time on this machine."""
+    kind = task_class(run.task)
+    data = load_data(run, kind)
+    task = kind.from_data(data, run)
+    model = _on_meta(run, task)
+    saves = catalog.load("methods", run.method).SAVES
+    tokens, longest = _tokens(run, task, data["train"], bare_model(model).config)
+    arguments = training_arguments(run, model.tuner_notes["parameters"], len(data["train"]), "validation" in data)
+    memory = memory_bytes(model, arguments.train_batch_size, longest)
+    flops = training_flops(model, tokens * len(data["train"]) * float(arguments.num_train_epochs))
+    speed = _flops_per_second()
+    facts = [
+        ("rows", ", ".join(f"{s} {count(len(rows))}" for s, rows in data.items())),
+        ("tokens per row", f"{tokens:.0f} on average, {longest} at most in the rows looked at"),
+        (
+            "learning rate",
+            f"{arguments.learning_rate:g} for {run.method} at {count(model.tuner_notes['parameters'])} parameters",
+        ),
+        ("will be saved", f"{saved_bytes(model, saves) / 1e6:.1f} MB ({saves})"),
+        *[(f"memory: {name}", f"{value / 1e9:.2f} GB") for name, value in memory.items()],
+        ("compute", f"{flops:.1e} floating-point operations"),
+        ("time here", f"about {duration(flops / speed)} of training (this machine: {speed / 1e9:.0f} GFLOP/s)"),
+    ]
+    return f"\n{trainable_table(model)}\n\n{table(('plan', ''), facts)}"
+
+
+def memory_bytes(model: Any, batch: int, tokens: int) -> dict[str, float]:
+    """Bytes by kind for one device in float32 with AdamW: weights, gradients, optimiser, activations, and the sum.
+
+    Activations follow Korthikanti et al. 2022 (arXiv 2205.05198), eq. 2, doubled for float32.
+    """
+    config = bare_model(model).config
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    layers = getattr(text, "num_hidden_layers", 12) or 12
+    hidden = getattr(text, "hidden_size", 768) or 768
+    heads = getattr(text, "num_attention_heads", 12) or 12
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    activations = 2.0 * tokens * batch * hidden * layers * (34 + 5 * heads * tokens / hidden)
+    parts = {
+        "weights": 4.0 * total,
+        "gradients": 4.0 * trainable,
+        "optimiser": 8.0 * trainable,
+        "activations": activations,
+    }
+    return {**parts, "sum": sum(parts.values())}
+
+
+def training_flops(model: Any, tokens: float) -> float:
+    """Floating-point operations: 2 per weight and token forward, 2 back through activations, 2 for trained weights.
+
+    Embedding tables are look-ups and count for nothing (Kaplan et al. 2020, arXiv 2001.08361).
+    """
+    weights = [(n, p) for n, p in model.named_parameters() if "embed" not in n and p.ndim >= 2]
+    total = sum(p.numel() for _, p in weights)
+    trained = sum(p.numel() for _, p in weights if p.requires_grad)
+    return tokens * (4.0 * total + 2.0 * trained)
+
+
+def _on_meta(run: Run, task: Any) -> Any:
+    method = catalog.load("methods", run.method)
+    settings = run.method_config
+    if getattr(settings, "init_lora_weights", "default") not in ("default", "gaussian"):
+        settings = replace(settings, init_lora_weights="default")  # the others need the weights themselves
+    model, pooling = sketch_model(run, task)
+    with torch.device("meta"):
+        averaging = (layer_name(model),) if pooling else ()
+        head = tuple(dict.fromkeys((*head_modules(model), *pooler_modules(model))))
+        targets = find_targets(model, (*head, *averaging), getattr(settings, "target_modules", None))
+        parameters = sum(p.numel() for p in model.parameters())
+        adapted = method.adapt(model, settings, targets)
+    adapted.tuner_notes = {"head": head, "new_head": head, "targets": targets, "parameters": parameters}
+    return adapted
+
+
+def _tokens(run: Run, task: Any, rows: Any, config: Any) -> tuple[float, int]:
+    """Mean and largest number of tokens in a sample of rows; characters over four when no tokenizer is at hand."""
+    picked = rows.select(range(0, len(rows), max(1, len(rows) // SAMPLE)))
+    try:
+        tokenizer = load_processor(run)
+    except Exception as error:
+        say(f"  note      no tokenizer ({error}); four characters are taken for a token")
+        lengths = [len(t) / CHARACTERS_PER_TOKEN for t in picked["text"]]
+        return float(np.mean(lengths)), int(max(lengths))
+    encode = task.encode(tokenizer, max_length(run, tokenizer, config))
+    lengths = encode({name: picked[name][:] for name in picked.column_names if name != "label"})["length"]
+    return float(np.mean(lengths)), int(max(lengths))
+
+
+def _flops_per_second() -> float:
+    """What this machine does with matrices of the size that models have: a fifth of a second of measuring."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    left = torch.randn(512, 768, device=device)
+    right = torch.randn(768, 768, device=device)
+    left @ right
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 0.2:
+        left @ right
+        done += 1
+    if device == "cuda":
+        torch.cuda.synchronize()
+    # Half of the matrix rate is what training reaches, softmax, norms and data movement included.
+    return done * 2 * 512 * 768 * 768 / (time.perf_counter() - start) / 2

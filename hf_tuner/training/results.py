@@ -1,0 +1,144 @@
+"""Everything a finished run leaves beside its weights: manifest, configuration, report, card."""
+
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from hf_tuner import catalog
+from hf_tuner.config import Run
+from hf_tuner.data.fingerprint import fingerprints
+from hf_tuner.evaluation.intervals import scores_with_intervals
+from hf_tuner.hub.card import card
+from hf_tuner.hub.manifest import FILE, Manifest
+from hf_tuner.models.save import write_text
+from hf_tuner.report.classification import describe
+from hf_tuner.report.report import Report
+from hf_tuner.training.baselines import majority_logits
+from hf_tuner.training.proofs import Proof
+from hf_tuner.training.way_in import WayIn
+from hf_tuner.versions import versions
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What training and evaluation produced, before it is written down."""
+
+    task: Any
+    data: Any
+    ready: dict[str, Any]
+    logits: dict[str, np.ndarray]
+    start: WayIn
+    max_length: int
+    history: list[dict[str, Any]]
+    files: list[str]
+
+
+def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
+    """Write manifest.json and run.yaml: enough to restore the run and to repeat it."""
+    notes = model.tuner_notes
+    manifest = Manifest(
+        task=run.task,
+        settings=results.task.manifest(),
+        method=run.method,
+        saves=catalog.load("methods", run.method).SAVES,
+        base={"id": run.model if not Path(run.model).is_dir() else str(Path(run.model).resolve()),
+              "revision": notes["revision"], "fingerprint": notes["fingerprint"], "parameters": notes["parameters"],
+              "pooling": notes["pooling"],
+              "head": list(notes["head"]), "method": _plain(run.method_config)},
+        data={"dataset": run.dataset, "columns": run.columns, "fingerprints": fingerprints(results.data),
+              "rows": {split: len(rows) for split, rows in results.data.items()}},
+        max_length=results.max_length,
+    )  # fmt: skip
+    write_text(run.folder / FILE, manifest.text())
+    write_text(run.folder / "run.yaml", _yaml(run))
+    return manifest
+
+
+def write_report(run: Run, model: Any, results: Measured, proofs: list[Proof], seconds: dict[str, float]) -> Report:
+    """Score every split with intervals, beside its baselines, and write report.json, report.html and the card."""
+    task = results.task
+    references = {s: np.asarray(results.ready[s].with_format(None)["labels"]) for s in results.logits}
+    main = next((s for s in ("test", "validation") if s in results.logits), None)
+    report = Report(
+        task=run.task,
+        method=run.method,
+        model=run.model,
+        dataset=run.dataset,
+        metrics={s: scores_with_intervals(task.problem, v, references[s]) for s, v in results.logits.items()},
+        baselines=_baselines(results, references),
+        rows={split: len(rows) for split, rows in results.data.items()},
+        proofs=[asdict(p) for p in proofs],
+        time=seconds,
+        memory={"peak_mb": peak_megabytes()},
+        parameters=_parameters(model, run.folder, results.files),
+        files={name: (run.folder / name).stat().st_size for name in results.files},
+        versions=versions(),
+        command=command(),
+        details=_details(run, results, references, main),
+    )
+    report.write(run.folder)
+    write_text(run.folder / "README.md", card(run, task, report))
+    return report
+
+
+def peak_megabytes() -> float:
+    """Peak memory: of the accelerator when there is one, otherwise resident memory of this process."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, 1)
+
+
+def command() -> str:
+    """The command line as it can be typed again."""
+    import shlex
+
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _baselines(results: Measured, references: dict[str, np.ndarray]) -> dict[str, Any]:
+    task = results.task
+    labels = results.ready["train"].with_format(None)["labels"][:]
+    classes = max(1, len(task.labels.names))
+    always = {s: majority_logits(labels, task.problem, classes, len(r)) for s, r in references.items()}
+    named = {"majority": always, "probe": results.start.logits}
+    return {
+        name: {s: scores_with_intervals(task.problem, v, references[s]) for s, v in splits.items()}
+        for name, splits in named.items()
+        if splits
+    }
+
+
+def _parameters(model: Any, folder: Path, files: list[str]) -> dict[str, int]:
+    parameters = list(model.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    saved = sum((folder / name).stat().st_size for name in files if name.endswith(".safetensors"))
+    return {"total": sum(p.numel() for p in parameters), "trainable": trainable, "saved_bytes": saved}
+
+
+def _details(run: Run, results: Measured, references: dict[str, np.ndarray], main: str | None) -> dict[str, Any]:
+    task = results.task
+    details: dict[str, Any] = {
+        "curves": results.history,
+        "config": run.resolved(),
+        "data": {"fingerprints": fingerprints(results.data)},
+        "notes": [task.labels.note, f"probe: {results.start.note}"],
+    }
+    if main:
+        texts = results.data[main]["text"][:]
+        details |= describe(task.problem, results.logits[main], references[main], task.labels.names, texts)
+    return details
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return asdict(config) if config is not None else {}
+
+
+def _yaml(run: Run) -> str:
+    head = f"# Repeat this run: hf-tuner {run.method} --config {run.folder / 'run.yaml'} --output-dir ANOTHER_FOLDER\n"
+    return head + yaml.safe_dump(run.resolved(), sort_keys=False, allow_unicode=True)

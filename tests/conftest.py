@@ -1,0 +1,81 @@
+"""Tiny models made from configurations and a small vocabulary, tiny data, and a way to run the command line."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error")
+
+WORDS = {
+    "weather": "rain sun wind cloud storm snow fog warm cold sky".split(),
+    "food": "bread soup apple cheese rice salad cake bean milk egg".split(),
+    "sport": "ball team goal race coach score match run swim jump".split(),
+}
+FILLER = "the a is was today very good with and my your this that it".split()
+
+
+def sentence(random: np.random.Generator, label: str) -> str:
+    """A sentence whose label can be learned: filler with a few words of its class."""
+    words = [*random.choice(WORDS[label], 3), *random.choice(FILLER, int(random.integers(2, 9)))]
+    return " ".join(random.permutation(words))
+
+
+def write_rows(path: Path, count: int, seed: int = 0, header: tuple[str, str] = ("text", "label")) -> Path:
+    """A CSV with `count` rows over three classes."""
+    random = np.random.default_rng(seed)
+    names = list(WORDS)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for i in range(count):
+            writer.writerow([sentence(random, names[i % 3]) + f" {i}", names[i % 3]])
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two layers and 32 dimensions, without dropout, with its tokenizer."""
+    return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.csv (48 rows) and test.csv (24 rows)."""
+    folder = tmp_path_factory.mktemp("data")
+    write_rows(folder / "train.csv", 48, seed=1)
+    write_rows(folder / "test.csv", 24, seed=2)
+    return folder
+
+
+def make_tiny_model(folder: Path, dropout: float = 0.0) -> Path:
+    """Save the tiny model and tokenizer into a folder."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *sorted({w for ws in WORDS.values() for w in ws} | set(FILLER)),
+    ]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)  # fmt: skip
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def command(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `hf-tuner …` in a process of its own."""
+    line = [sys.executable, "-m", "hf_tuner.cli.main", *map(str, words)]
+    return subprocess.run(line, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=280)

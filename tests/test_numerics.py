@@ -1,0 +1,144 @@
+"""Numbers that are silently wrong elsewhere: they stop the run here, or cannot happen."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import command, write_rows
+from safetensors.torch import load_file
+
+from hf_tuner import finetune
+from hf_tuner.models.restore import restore
+
+QUICK = ("--per-device-train-batch-size", "8", "--save-strategy", "no")
+
+
+def test_a_diverging_run_stops_with_exit_5_and_names_step_and_rows(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    done = command("full", "--model", tiny_model, "--dataset", tiny_data, "--output-dir", tmp_path / "run", *QUICK,
+                   "--learning-rate", "1e30", "--max-grad-norm", "0", "--warmup-steps", "0")  # fmt: skip
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "diverged" in done.stderr and "at step" in done.stderr and "training rows" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "head-only"])
+def test_what_is_saved_is_what_was_measured_in_a_fresh_process(
+    method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    report = finetune(
+        model=str(tiny_model), dataset=str(tiny_data), method=method, output_dir=str(tmp_path / "run"), max_steps=2
+    )
+    proof = next(p for p in report.proofs if p["name"] == "saved = measured")
+    assert proof["passed"] and "the same bits" in proof["detail"]
+
+
+def test_a_damaged_save_is_found(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from safetensors.torch import save_file
+
+    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.evaluation.verify import held_rows, same_predictions
+
+    folder = tmp_path / "run"
+    finetune(
+        model=str(tiny_model), dataset=str(tiny_data), method="full", output_dir=str(folder), max_steps=2, verify=False
+    )
+    rows = held_rows(Dataset.from_dict({"text": ["rain and snow", "a goal", "cheese"]}))
+    measured = logits_of(restore(folder), rows)
+    assert same_predictions(measured, folder, rows, 0.0).passed
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.weight"] = weights["classifier.weight"] + 1e-3
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert not same_predictions(measured, folder, rows, 0.0).passed
+
+
+def test_a_bf16_checkpoint_is_trained_in_float32(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    half = tmp_path / "half"
+    before = AutoModel.from_pretrained(tiny_model).to(torch.bfloat16)
+    before.save_pretrained(half)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(half)
+    report = finetune(model=str(half), dataset=str(tiny_data), method="full", output_dir=str(tmp_path / "run"), max_steps=20,
+                      learning_rate=2e-5, verify=False)  # fmt: skip
+    assert next(p for p in report.proofs if p["name"] == "trainable weights are float32")["passed"]
+    after = load_file(tmp_path / "run" / "model.safetensors")
+    layers = [(k, v) for k, v in before.float().state_dict().items() if ".layer." in k and k.endswith("weight")]
+    changed = torch.cat([(after[f"bert.{k}"] != v).flatten() for k, v in layers]).float().mean()
+    assert len(layers) > 10 and changed > 0.95
+
+
+def test_labels_in_another_order_reorder_the_head_of_a_checkpoint(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    finetune(model=str(tiny_model), dataset=str(tiny_data), method="full", output_dir=str(first), num_train_epochs=6,
+             learning_rate=3e-3, per_device_train_batch_size=8, verify=False)  # fmt: skip
+    config = json.loads((first / "config.json").read_text())
+    order = [2, 0, 1]
+    names = [config["id2label"][str(i)] for i in order]
+    config["id2label"] = {str(i): n for i, n in enumerate(names)}
+    config["label2id"] = {n: i for i, n in enumerate(names)}
+    weights = load_file(first / "model.safetensors")
+    from safetensors.torch import save_file
+
+    for key in ("classifier.weight", "classifier.bias"):
+        weights[key] = weights[key][order].contiguous()
+    save_file(weights, first / "model.safetensors", metadata={"format": "pt"})
+    (first / "config.json").write_text(json.dumps(config))
+    report = finetune(model=str(first), dataset=str(tiny_data), method="full", output_dir=str(tmp_path / "second"), max_steps=1,
+                      learning_rate=1e-9, warmup_steps=0, verify=False)  # fmt: skip
+    trained = json.loads((first / "report.json").read_text())["metrics"]["test"]["accuracy"]["value"]
+    assert trained > 0.8
+    assert report.metrics["test"]["accuracy"]["value"] == pytest.approx(trained)
+
+
+def test_evaluation_loss_is_the_same_with_two_processes(tiny_model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for split, rows in (("train", 24), ("validation", 7), ("test", 5)):
+        write_rows(data / f"{split}.csv", rows, seed=len(split))
+    losses = []
+    for processes, batch in ((1, 8), (2, 4)):
+        folder = tmp_path / f"run{processes}"
+        done = command("full", "--model", tiny_model, "--dataset", data, "--output-dir", folder, "--num-processes", processes,
+                       "--per-device-train-batch-size", batch, "--num-train-epochs", 1, "--no-verify")  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses.append(next(entry["eval_loss"] for entry in log if "eval_loss" in entry))
+        report = json.loads((folder / "report.json").read_text())
+        seen = next(p for p in report["proofs"] if p["name"] == "every row was evaluated")
+        assert "validation 7 of 7" in seen["detail"] and "test 5 of 5" in seen["detail"]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.skipif("not __import__('importlib.util').util.find_spec('bitsandbytes')")
+def test_merging_qlora_prints_the_drift_and_refuses_past_the_tolerance(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    finetune(
+        model=str(tiny_model), dataset=str(tiny_data), method="qlora", output_dir=str(folder), max_steps=4, verify=False
+    )
+    refused = command("merge", folder, "--output", tmp_path / "merged")
+    assert refused.returncode == 4, refused.stdout + refused.stderr
+    assert "largest difference" in refused.stdout and "--force" in refused.stderr
+    assert not (tmp_path / "merged" / "model.safetensors").exists()
+    forced = command("merge", folder, "--output", tmp_path / "merged", "--force")
+    assert forced.returncode == 0 and (tmp_path / "merged" / "model.safetensors").exists()
+
+
+def test_merging_lora_gives_the_same_predictions(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    finetune(
+        model=str(tiny_model), dataset=str(tiny_data), method="lora", output_dir=str(folder), max_steps=4, verify=False
+    )
+    done = command("merge", folder)
+    assert done.returncode == 0, done.stderr
+    assert "✓ merged = measured" in done.stdout
+    merged = command("evaluate", folder / "merged")
+    assert merged.returncode == 0 and "accuracy" in merged.stdout
