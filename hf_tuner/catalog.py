@@ -20,6 +20,9 @@ def folder(kind: str) -> Path:
     """Directory of a kind: inside the package, or beside it for folders that the build maps in."""
     spec = importlib.util.find_spec(f"hf_tuner.{kind}")
     if spec is None or not spec.submodule_search_locations:
+        beside = Path(__file__).parents[1] / kind  # a checkout that was never installed
+        if beside.is_dir():
+            return beside
         raise UsageError(
             f'no folder for "{kind}"; hf-tuner is not installed completely: pip install --force-reinstall hf-tuner'
         )

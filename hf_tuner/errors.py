@@ -33,3 +33,11 @@ class DivergedError(TunerError):
     """Training produced a number that is not finite (exit 5)."""
 
     exit_code = 5
+
+
+class StoppedBySignal(TunerError):
+    """The run ended at a step boundary because of a signal (exit 130 for Ctrl-C, 143 for SIGTERM)."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number

@@ -18,6 +18,7 @@ from hf_tuner.errors import TunerError, UsageError
 from hf_tuner.folder import claim
 
 Recipe = Callable[[Run], Any]
+LAUNCHED = "HF_TUNER_LAUNCHED"
 
 
 def launch(recipe: Recipe, argv: Sequence[str] | None = None) -> Any:
@@ -78,7 +79,7 @@ def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
 
 def wants_processes(run: Run) -> bool:
     """True when this process must hand over to a launcher."""
-    return "RANK" not in os.environ and ((run.num_processes or 1) > 1 or run.accelerate_config is not None)
+    return not {"RANK", LAUNCHED} & set(os.environ) and ((run.num_processes or 1) > 1 or run.accelerate_config is not None)
 
 
 def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:
@@ -96,6 +97,9 @@ def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:
         command = ["-m", "accelerate.commands.launch", f"--config_file={config}", *number]
     say(f"hf-tuner: {count} processes")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(1, count))))
+    if config is not None and _on_cpu(config):
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    os.environ[LAUNCHED] = "1"  # accelerate's launcher for one process sets no RANK
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *command, str(script), *words])  # noqa: S606
 

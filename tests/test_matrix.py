@@ -17,6 +17,7 @@ EXTRA = {
     "oft": {"oft_block_size": 8},
     "adalora": {"max_steps": 12},
     "shira": {"r": 2},
+    "miss": {"r": 8},
 }
 METHODS = catalog.names("methods")
 

@@ -15,7 +15,7 @@ def full_rate(parameters: int) -> float:
 
 def adapter_rate(parameters: int) -> float:
     """Learning rate for low-rank adapters."""
-    return 10 * full_rate(parameters)
+    return _round(5 * full_rate(parameters))
 
 
 def few_weights_rate(parameters: int) -> float:

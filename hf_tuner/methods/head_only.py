@@ -17,7 +17,6 @@ __all__ = ["SAVES", "TRAINED_BY_WAY_IN", "WAY_IN", "Config", "adapt", "learning_
 SAVES = "adapter"
 WAY_IN = "probe"
 TRAINED_BY_WAY_IN = True
-TRAINED_BY_WAY_IN = True
 """Fitting the head on the frozen features is the training: no step of the Trainer follows."""
 
 

@@ -86,7 +86,9 @@ class Reader:
 def _without_adapter(model: Any) -> Iterator[None]:
     """Switch an adapter off. peft makes every saved module trainable on the way back, so what trains is kept."""
     trains = {name: p.requires_grad for name, p in model.named_parameters()}
-    with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+    # pissa and olora took their start out of the base: base and adapter together are the model as it was.
+    off = hasattr(model, "disable_adapter") and getattr(model, "tuner_start", None) is None
+    with model.disable_adapter() if off else nullcontext():
         yield
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(trains[name])

@@ -24,6 +24,7 @@ from hf_tuner.training.checkpoints import checkpoint_to_resume
 from hf_tuner.training.objective import class_weights, objective
 from hf_tuner.training.proofs import Movement, Proof, before_training, require, saved_bytes, trainable_table
 from hf_tuner.training.results import Measured, write_manifest, write_report
+from hf_tuner.training.signals import clean_stop
 from hf_tuner.training.trainer import TunerTrainer
 from hf_tuner.training.way_in import WayIn, way_in
 
@@ -51,7 +52,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     method = catalog.load("methods", run.method)
     config = bare_model(model).config
     check_vocabulary(processor, config)
-    longest = max_length(run, processor, config)
+    longest = max_length(run, processor, config) - _reserved(run, method)
     with clock("encode"):
         ready = {split: encoded(task, processor, rows, longest) for split, rows in data.items()}
     collate = task.collate(processor)
@@ -110,12 +111,16 @@ def _train(
         method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
     moved = Movement(model)
     per_update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
-    callbacks = [moved, Progress(per_update), LogFile(run.folder / "log.jsonl")]
-    callbacks += method.callbacks(run.method_config) if hasattr(method, "callbacks") else []
+    # The method's own come first: gradual freezes before `moved` looks at what trains.
+    callbacks = method.callbacks(run.method_config) if hasattr(method, "callbacks") else []
+    callbacks += [moved, Progress(per_update), LogFile(run.folder / "log.jsonl")]
     _without_default_printing(trainer)
     for callback in callbacks:
         trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=checkpoint_to_resume(run))
+    with clean_stop() as stop:
+        trainer.add_callback(stop)
+        trainer.train(resume_from_checkpoint=checkpoint_to_resume(run))
+    stop.check(run.folder, trainer.state.global_step)
     return Trained(trainer.accelerator.unwrap_model(trainer.model), moved.proofs, trainer.state.log_history)
 
 
@@ -149,6 +154,11 @@ def _verified(run: Run, task: Any, model: Any, processor: Any, data: Any, longes
     converted = getattr(model, "tuner_start", None) is not None  # saved as an adapter of twice the rank
     exact = bare_model(model).device.type == "cpu" and not converted
     return same_predictions(measured, run.folder, rows, tolerance=0.0 if exact else 1e-3)
+
+
+def _reserved(run: Run, method: Any) -> int:
+    """Positions that the method itself takes: virtual tokens of prompt methods."""
+    return method.reserved_tokens(run.method_config) if hasattr(method, "reserved_tokens") else 0
 
 
 def _finish(run: Run, method: Any, model: Any) -> Callable | None:
