@@ -79,7 +79,9 @@ def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
 
 def wants_processes(run: Run) -> bool:
     """True when this process must hand over to a launcher."""
-    return not {"RANK", LAUNCHED} & set(os.environ) and ((run.num_processes or 1) > 1 or run.accelerate_config is not None)
+    return not {"RANK", LAUNCHED} & set(os.environ) and (
+        (run.num_processes or 1) > 1 or run.accelerate_config is not None
+    )
 
 
 def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ class Config:
 
     r: int = option(16, "Rank of the update.")
     lora_alpha: int | None = option(None, "Scale of the update, divided by r (default: 2r).")
-    lora_dropout: float = option(0.05, "Dropout before the low-rank matrices.")
+    lora_dropout: float = option(0.0, "Dropout before the low-rank matrices (costs a quarter of the speed on a CPU).")
     target_modules: str | list = target_option()
     rank_pattern: dict | None = option(None, 'Ranks that differ, by layer name or regex: {"layer.11.*query": 32}.')
     alpha_pattern: dict | None = option(None, "Values of lora_alpha that differ, by layer name or regex.")

@@ -38,7 +38,7 @@ class Config:
 
     r: int = option(16, "Rank of the update; 8 is enough below a thousand rows.")
     lora_alpha: int | None = option(None, "Scale of the update, divided by r (default: 2r; 16 with use_rslora).")
-    lora_dropout: float = option(0.05, "Dropout before the low-rank matrices.")
+    lora_dropout: float = option(0.0, "Dropout before the low-rank matrices (costs a quarter of the speed on a CPU).")
     target_modules: str | list = target_option()
     use_rslora: bool = option(False, "Divide lora_alpha by the square root of r: for ranks of 64 and more.")
     rank_pattern: dict | None = option(None, 'Ranks that differ, by layer name or regex: {"layer.11.*query": 32}.')
