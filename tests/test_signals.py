@@ -27,7 +27,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, out + err
     assert "stopped by" in err and "Traceback" not in err
-    (checkpoint,) = [p for p in folder.glob("checkpoint-*")]
+    (checkpoint,) = folder.glob("checkpoint-*")
     assert 0 < json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] < 400
     assert not (folder / "adapter_model.safetensors").exists()
     assert not list(folder.rglob("training_args.bin"))
