@@ -23,6 +23,12 @@ PLUG_FIELDS = {"loss": "losses", "optimizer": "optimizers"}
 REFUSED = {
     "hub_token": "a token on the command line ends up in logs and saved files; set HF_TOKEN or run `hf auth login`",
     "resume_from_checkpoint": "use --resume auto|never|PATH",
+    "label_smoothing_factor": "the loss is the run's own: use --cross-entropy.smoothing",
+    "remove_unused_columns": "columns are chosen by --columns",
+    "label_names": "columns are chosen by --columns",
+    "logging_nan_inf_filter": "a number that is not finite always stops the run",
+    "average_tokens_across_devices": "losses are always averaged over all processes",
+    "group_by_length": "batches are always of similar length",
 }
 
 
@@ -52,6 +58,7 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     given, unknown = _parse_words(argv, flags, problems)
     flat = _flatten(yaml, chosen, flags, unknown)
     values = {**defaults, **flat, **given}
+    values |= _own(values)
     for key in unknown:
         problems.append(_unknown_key(key, [f.name for f in flags]))
     typed = {f.name: _typed(f, values[f.name], problems) for f in flags if f.name in values}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,25 @@ from hf_tuner.console import is_main, warn
 from hf_tuner.errors import EnvironmentFault, UsageError
 
 LOCK = ".lock"
+SETTINGS = "run.yaml"
+RESULTS = (
+    "report.html",
+    "README.md",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "model.safetensors",
+    "config.json",
+)
+MAY_CHANGE = (
+    "output_dir",
+    "overwrite",
+    "resume",
+    "verify",
+    "num_processes",
+    "accelerate_config",
+    "report_to",
+    "logging_steps",
+)
 OURS = ("run.yaml", "manifest.json", "log.jsonl", "report.json", LOCK)
 
 
@@ -34,9 +54,57 @@ def claim(run: Run) -> Iterator[Path]:
     lock = folder / LOCK
     _take(lock)
     try:
+        if run.overwrite:
+            _clear(folder)
+        _refuse_other_settings(run)
+        write_settings(run)
         yield folder
     finally:
         lock.unlink(missing_ok=True)
+
+
+def write_settings(run: Run) -> None:
+    """Write run.yaml: every setting of the run, as `--config` reads it."""
+    import yaml
+
+    head = f"# Repeat this run: hf-tuner {run.method} --config {run.folder / SETTINGS} --output-dir ANOTHER_FOLDER\n"
+    text = head + yaml.safe_dump(run.resolved(), sort_keys=False, allow_unicode=True)
+    aside = run.folder / f".{SETTINGS}.writing"
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(run.folder / SETTINGS)
+    except OSError as error:
+        raise EnvironmentFault(f"{run.folder} cannot be written: {error.strerror}") from error
+
+
+def _refuse_other_settings(run: Run) -> None:
+    """An unfinished run goes on only with the settings it was started with."""
+    import yaml
+
+    path = run.folder / SETTINGS
+    if run.resume != "auto" or not path.is_file() or not list(run.folder.glob("checkpoint-*")):
+        return
+    before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    now = yaml.safe_load(yaml.safe_dump(run.resolved()))
+    changed = [k for k in sorted(before | now) if before.get(k) != now.get(k) and k not in MAY_CHANGE]
+    if changed:
+        told = ", ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in changed[:3])
+        raise UsageError(f"{run.folder} holds an unfinished run with other settings ({told}); give the same settings to go on, "
+                         "or another --output-dir, or --overwrite to start anew")  # fmt: skip
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run of ours left: its files and its checkpoints, nothing else."""
+    try:
+        listed = json.loads((folder / "report.json").read_text(encoding="utf-8")).get("files", {})
+    except (OSError, ValueError):
+        listed = {}
+    for name in (*OURS, *RESULTS, *listed):
+        if name != LOCK and "/" not in name:
+            (folder / name).unlink(missing_ok=True)
+    for checkpoint in folder.glob("checkpoint-*"):
+        if not checkpoint.is_symlink() and (checkpoint / "trainer_state.json").is_file():
+            shutil.rmtree(checkpoint)
 
 
 def _refuse_others(folder: Path, overwrite: bool) -> None:

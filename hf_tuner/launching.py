@@ -173,7 +173,11 @@ def _word(key: str, value: Any) -> list[str]:
     if isinstance(value, dict):
         return [flag, json.dumps(value)]
     if isinstance(value, list | tuple):
-        return [flag, *map(str, value)]
+        return (
+            [flag, *map(str, value)]
+            if key in ("report_to", "include_for_metrics", "debug")
+            else [flag, ",".join(map(str, value))]
+        )
     return [flag, str(value)]
 
 

@@ -31,6 +31,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert 0 < json.loads((checkpoint / "trainer_state.json").read_text())["global_step"] < 400
     assert not (folder / "adapter_model.safetensors").exists()
     assert not list(folder.rglob("training_args.bin"))
+    other = subprocess.run([*words, "--seed", "7"], capture_output=True, text=True, timeout=120)
+    assert other.returncode == 2 and "seed was 42, is 7" in other.stderr and checkpoint.is_dir()
     again = subprocess.run(words, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
     assert f"going on from {checkpoint}" in again.stdout

@@ -26,12 +26,12 @@ def held_rows(rows: Any, count: int = HELD) -> Any:
     return rows.select(sorted(set(index.tolist()))).remove_columns([c for c in rows.column_names if c == "label"])
 
 
-def reloaded_logits(folder: Path, rows: Any, options: Sequence[str] = ()) -> np.ndarray:
+def reloaded_logits(folder: Path, rows: Any) -> np.ndarray:
     """Logits [rows, classes] of what stands in `folder`, computed by a process that knows nothing else."""
     with tempfile.TemporaryDirectory() as aside:
         texts, logits = Path(aside) / "rows.json", Path(aside) / "logits.npy"
         texts.write_text(json.dumps(rows.to_list()), encoding="utf-8")
-        command = [sys.executable, "-m", "hf_tuner.evaluation.verify", str(folder), str(texts), str(logits), *options]
+        command = [sys.executable, "-m", "hf_tuner.evaluation.verify", str(folder), str(texts), str(logits)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=_alone(), check=False)
         if done.returncode or not logits.is_file():
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -39,12 +39,13 @@ def reloaded_logits(folder: Path, rows: Any, options: Sequence[str] = ()) -> np.
         return np.load(logits, allow_pickle=False)
 
 
-def same_predictions(measured: np.ndarray, folder: Path, rows: Any, tolerance: float) -> Proof:
+def same_predictions(
+    measured: np.ndarray, folder: Path, rows: Any, tolerance: float, name: str = "saved = measured"
+) -> Proof:
     """Proof that `folder`, reloaded, gives the logits that were measured.
 
     `tolerance` is relative to the logits' scale; 0 asks for the same bits.
     """
-    name = "saved = measured"
     try:
         again = reloaded_logits(folder, rows)
     except (RuntimeError, subprocess.TimeoutExpired) as error:

@@ -66,17 +66,44 @@ def _results(report: Any) -> str:
 
 
 def _usage(run: Run, task: Any, report: Any) -> str:
-    base = run.model if not Path(run.model).is_dir() else _name(run.model)
-    lines = ["## Use", "", "```bash", "hf-tuner predict FOLDER --input texts.csv --output out.csv", "```"]
-    if "adapter_config.json" in report.files:
-        options = task.config_options()
-        lines += ["", "```python", "from peft import PeftModel",
-                  f"from transformers import {task.auto_model}, AutoTokenizer, pipeline", "",
-                  f'base = {task.auto_model}.from_pretrained("{base}", num_labels={options["num_labels"]})',
-                  'model = PeftModel.from_pretrained(base, "FOLDER")',
-                  'classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained("FOLDER"))',
-                  "```"]  # fmt: skip
-    return "\n".join(lines)
+    lines = [
+        "## Use",
+        "",
+        "```bash",
+        "hf-tuner predict FOLDER --input texts.csv --output out.csv",
+        "```",
+        "",
+        "```python",
+        "from hf_tuner import predict",
+        "",
+        'predict("FOLDER", ["a text", "another"])',
+        "```",
+    ]
+    return "\n".join(lines + (_plain_usage(run, task, report) if _stranger_can_load(run, report) else []))
+
+
+def _stranger_can_load(run: Run, report: Any) -> bool:
+    """An adapter on a base that others have."""
+    return "adapter_config.json" in report.files and run.model != "demo" and not Path(run.model).is_dir()
+
+
+def _plain_usage(run: Run, task: Any, report: Any) -> list[str]:
+    names = dict(enumerate(task.labels.names))
+    extra = f", num_hidden_layers={report.details['layers']}" if report.details.get("pooling") else ""
+    labels = f"id2label={names}" if names else "num_labels=1"
+    return [
+        "",
+        "Without hf-tuner:",
+        "",
+        "```python",
+        "from peft import PeftModel",
+        f"from transformers import {task.auto_model}, AutoTokenizer, pipeline",
+        "",
+        f'base = {task.auto_model}.from_pretrained("{run.model}", {labels}{extra})',
+        'model = PeftModel.from_pretrained(base, "FOLDER")',
+        'classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained("FOLDER"))',
+        "```",
+    ]
 
 
 def _labels(task: Any) -> str:

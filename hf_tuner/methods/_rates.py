@@ -1,8 +1,10 @@
 """Default learning rates by method and model size.
 
 The rate of full fine-tuning falls with the square root of the parameter count (1e-4 at MiniLM's 23 M, 5e-5 at
-BERT-base, 1e-5 at billions), as published recipes do. Low-rank adapters want about ten times that
-("LoRA Without Regret"; arXiv 2602.04998), methods with few or multiplicative parameters more still.
+BERT-base, 1e-5 at billions), as published recipes do. Low-rank adapters want more than that, up to ten times at
+billions ("LoRA Without Regret"; arXiv 2602.04998), methods with few or multiplicative parameters more still. Rates
+are for a head that starts from the probe (LP-FT): measured on banking77 with MiniLM, LoRA at 5e-4 undoes what the
+probe found (92.6 %), at 2e-4 it does not (93.0 %). A head that starts from noise wants two to four times as much.
 """
 
 MINILM = 22.7e6
@@ -15,7 +17,7 @@ def full_rate(parameters: int) -> float:
 
 def adapter_rate(parameters: int) -> float:
     """Learning rate for low-rank adapters."""
-    return _round(5 * full_rate(parameters))
+    return _round(2.5e-4 * (MINILM / max(parameters, 1)) ** 0.2)
 
 
 def few_weights_rate(parameters: int) -> float:

@@ -7,29 +7,40 @@ from typing import Any
 
 VOLATILE = ("num_labels", "id2label", "label2id", "problem_type", "_name_or_path", "transformers_version", "dtype",
             "architectures", "pad_token_id", "quantization_config", "torch_dtype", "use_cache")  # fmt: skip
-SAMPLED = 6
+SAMPLED = 256
+"""About how many numbers of each weight are looked at."""
 
 
 def base_fingerprint(model: Any, skip: Sequence[str] = ()) -> str:
-    """16 hex digits from the shape-giving configuration and the bytes of a few weights.
+    """16 hex digits from the shape-giving configuration and some numbers of every weight; 8 for a quantised model.
 
-    Weights below the modules named in `skip` (the head) are left out, and so are quantised ones: a fingerprint
-    taken on a 4-bit model sees the embeddings and norms, which are not quantised.
+    Weights below the modules named in `skip` (the head) are left out. The second half speaks for the matrices, which
+    quantisation changes.
     """
     config = {k: v for k, v in model.config.to_dict().items() if k not in VOLATILE}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
-    for name, tensor in _sampled(model, skip):
-        digest.update(name.encode())
-        digest.update(tensor.detach().float().flatten()[:4096].cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    vectors, matrices = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()), hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        if any(name == s or name.startswith(f"{s}.") for s in skip):
+            continue
+        (vectors if weight.ndim == 1 or "embed" in name else matrices).update(name.encode() + _some(weight))
+    quantized = bool(getattr(model, "is_quantized", False))
+    return vectors.hexdigest()[:8] + ("" if quantized else matrices.hexdigest()[:8])
 
 
-def _sampled(model: Any, skip: Sequence[str]) -> list[tuple[str, Any]]:
-    """Vectors (norms, biases) and the embedding: present and unquantised in every form of the same base."""
-    plain = [
-        (name, p)
-        for name, p in sorted(model.named_parameters())
-        if (p.ndim == 1 or "embed" in name) and not any(name == s or name.startswith(f"{s}.") for s in skip)
-    ]
-    step = max(1, len(plain) // SAMPLED)
-    return plain[::step][: SAMPLED + 1]
+def same_base(found: str, expected: str) -> bool:
+    """Whether two fingerprints can be of one base: a quantised one speaks for its first half only."""
+    length = min(len(found), len(expected))
+    return found[:length] == expected[:length]
+
+
+def weights_digest(model: Any) -> str:
+    """Digest of some numbers of every weight, head included: the key of what is computed with this very model."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.named_parameters()):
+        digest.update(name.encode() + _some(weight))
+    return digest.hexdigest()
+
+
+def _some(weight: Any) -> bytes:
+    flat = weight.detach().flatten()
+    return flat[:: max(1, len(flat) // SAMPLED)].float().cpu().numpy().tobytes()

@@ -10,8 +10,8 @@ from hf_tuner.console import say
 GENERIC = re.compile(r"^LABEL_\d+$")
 
 
-def align_labels(model: Any, head: tuple[str, ...], known: Any, task: Any) -> None:
-    """Make a loaded head speak the data's classes: reorder its rows, or start it anew. Says which.
+def align_labels(model: Any, head: tuple[str, ...], known: Any, task: Any) -> bool:
+    """Make a loaded head speak the data's classes: reorder its rows, or start it anew (then True). Says which.
 
     `known` is the checkpoint's own configuration. Loading with the caller's `id2label` would silently swap classes
     when the same names come in another order.
@@ -19,7 +19,7 @@ def align_labels(model: Any, head: tuple[str, ...], known: Any, task: Any) -> No
     names = list(getattr(task.labels, "names", ()))
     old = [str((known.id2label or {}).get(i, "")) for i in range(len(known.id2label or {}))]
     if not names or old == names or all(GENERIC.match(n) for n in old):
-        return
+        return False
     position = {name.strip().lower(): i for i, name in enumerate(old)}
     wanted = [name.strip().lower() for name in names]
     if sorted(position) == sorted(wanted):
@@ -29,9 +29,10 @@ def align_labels(model: Any, head: tuple[str, ...], known: Any, task: Any) -> No
             say(
                 f"  head      the checkpoint knows these classes in another order; its rows were reordered: {', '.join(names)}"
             )
-        return
+        return False
     _restart(model, head)
     say(f"  head      the checkpoint's head was trained for other classes ({', '.join(old[:5])} …); it starts anew")
+    return True
 
 
 def _reorder(model: Any, head: tuple[str, ...], order: list[int]) -> None:

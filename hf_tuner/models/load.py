@@ -103,9 +103,8 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
     """The bare model in the run's dtype, and notes.
 
     Notes: `head`, `new_head`, `pooling` (whether an averaging block was added), `parameters`, `fingerprint`,
-    `revision`, `source`.
+    `revision`.
     """
-    source = resolve_model(run.model)
     known = load_config(run)
     sketch, pooling = sketch_model(run, task)
     extra = {}
@@ -116,8 +115,8 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
         write_mean(model)
         missing = [key for key in missing if f".{layer_name(model)}." not in f".{key}"]
     fresh = new_modules(model, missing)
-    if not fresh:
-        align_labels(model, head_modules(model), known, task)
+    if not fresh and align_labels(model, head_modules(model), known, task):
+        fresh = head_modules(model)
     head = tuple(dict.fromkeys((*(fresh or head_modules(model)), *pooler_modules(model))))
     notes = {
         "head": head,
@@ -126,7 +125,6 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
         "parameters": sum(p.numel() for p in model.parameters()),
         "fingerprint": base_fingerprint(model, skip=head),
         "revision": getattr(model.config, "_commit_hash", None),
-        "source": source,
     }
     return model, notes
 
@@ -160,8 +158,6 @@ def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tup
         model, info = getattr(transformers, task.auto_model).from_pretrained(
             source, config=config, revision=run.model_revision, dtype=DTYPES[run.dtype], use_safetensors=True,
             ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
-    if getattr(model.config, "pad_token_id", None) is None:
-        model.config.pad_token_id = model.config.eos_token_id
     other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return model, sorted(info["missing_keys"]) + other_size
 
@@ -169,6 +165,18 @@ def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tup
 def bare_model(model: Any) -> Any:
     """The transformers model inside a PeftModel (or the model itself)."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def to_accelerator(model: Any) -> Any:
+    """The model on this machine's accelerator, if it has one; quantised models are there already."""
+    if torch.accelerator.is_available() and not getattr(bare_model(model), "is_quantized", False):
+        return model.to(torch.accelerator.current_accelerator())
+    return model
+
+
+def share_padding(model: Any, tokenizer: Any) -> None:
+    """Make the model skip what the tokenizer pads with: heads that read the last token look for this id."""
+    bare_model(model).config.pad_token_id = tokenizer.pad_token_id
 
 
 def max_length(run: Run, tokenizer: Any, config: Any) -> int:

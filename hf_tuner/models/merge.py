@@ -1,5 +1,6 @@
 """Merge an adapter into its base, and prove that the merged model answers as the adapter did."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     into 4 bits destroys the adapter). Raises ArtifactError when refused.
     """
     from hf_tuner.evaluation.predict import logits_of
-    from hf_tuner.evaluation.verify import compare, held_rows, reloaded_logits
+    from hf_tuner.evaluation.verify import held_rows, same_predictions
     from hf_tuner.models.restore import restore
     from hf_tuner.models.save import save_model
 
     folder = Path(run)
     target = Path(output) if output else folder / "merged"
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"--output {target} exists and is not an empty folder; choose another")
     saved = restore(folder)
     if saved.manifest.saves == "model":
         raise UsageError(f"{folder} holds a whole model ({saved.manifest.method}); there is nothing to merge")
@@ -32,12 +35,14 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     merged = full.merge_and_unload(safe_merge=True)
     files = save_model(merged, saved.processor, target)
     _write_beside(folder, target, saved, files)
-    proof = compare("merged = measured", measured, reloaded_logits(target, rows), tolerance)
+    proof = same_predictions(measured, target, rows, tolerance, name="merged = measured")
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
     if not proof.passed and not force:
-        _remove(target, files)
-        raise ArtifactError(f"the merged model drifts more than {tolerance:g} of the logits' scale and was not kept; "
-                            "--force keeps it, --tolerance allows more")  # fmt: skip
+        shutil.rmtree(target)  # it was empty or absent before
+        raise ArtifactError(
+            f"the merged model drifts more than {tolerance:g} of the logits' scale and was not kept; "
+            "--force keeps it, --tolerance allows more"
+        )
     say(f"  merged model: {target} ({sum((target / f).stat().st_size for f in files) / 1e6:.0f} MB)")
     return target
 
@@ -68,10 +73,3 @@ def _write_beside(folder: Path, target: Path, saved: Any, files: list[str]) -> N
 def _refuse_unmergeable(model: Any, method: str) -> None:
     if not hasattr(model, "merge_and_unload") or model.active_peft_config.is_prompt_learning:
         raise UsageError(f"{method} adds virtual tokens, which no base model has a place for: it cannot be merged")
-
-
-def _remove(target: Path, files: list[str]) -> None:
-    for name in [*files, "manifest.json", "run.yaml"]:
-        (target / name).unlink(missing_ok=True)
-    if target.is_dir() and not any(target.iterdir()):
-        target.rmdir()

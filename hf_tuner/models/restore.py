@@ -10,8 +10,16 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.manifest import Manifest, read_manifest
-from hf_tuner.models.fingerprint import base_fingerprint
-from hf_tuner.models.load import DTYPES, hub_errors, read_weights, sketch_head, sketch_model
+from hf_tuner.models.fingerprint import base_fingerprint, same_base
+from hf_tuner.models.load import (
+    DTYPES,
+    hub_errors,
+    read_weights,
+    share_padding,
+    sketch_head,
+    sketch_model,
+    to_accelerator,
+)
 from hf_tuner.models.pooling import write_mean
 from hf_tuner.models.save import check_tensors
 
@@ -27,7 +35,7 @@ class Restored:
     model: Any
 
 
-def restore(folder: Path | str, *, quantized: bool = True, dtype: str = "float32") -> Restored:
+def restore(folder: Path | str, *, quantized: bool = True) -> Restored:
     """Load a run folder into evaluation mode.
 
     `quantized=False` puts a QLoRA adapter on the unquantised base. Raises ArtifactError when files are missing,
@@ -41,10 +49,11 @@ def restore(folder: Path | str, *, quantized: bool = True, dtype: str = "float32
     if manifest.saves == "model":
         auto = getattr(transformers, task.auto_model)
         with hub_errors("model", str(folder)):
-            model = auto.from_pretrained(folder, dtype=DTYPES[dtype], use_safetensors=True)
+            model = auto.from_pretrained(folder, dtype=DTYPES[manifest.base["dtype"]], use_safetensors=True)
     else:
-        model = _on_base(folder, manifest, task, quantized, dtype)
-    return Restored(folder, manifest, task, processor, model.eval())
+        model = _on_base(folder, manifest, task, quantized)
+    share_padding(model, processor)
+    return Restored(folder, manifest, task, processor, to_accelerator(model).eval())
 
 
 def restore_task(manifest: Manifest) -> Any:
@@ -58,11 +67,11 @@ def task_class(name: str) -> Any:
     return next(v for v in vars(module).values() if isinstance(v, type) and getattr(v, "name", None) == name)
 
 
-def load_bare(manifest: Manifest, task: Any, *, quantized: bool, dtype: str) -> Any:
+def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
     """The base model under an adapter, verified against the manifest's fingerprint."""
     base = manifest.base
     pooling = "mean" if base["pooling"] else "first"
-    run = Run(model=base["id"], model_revision=base["revision"], output_dir=".", dtype=dtype, pooling=pooling)
+    run = Run(model=base["id"], model_revision=base["revision"], output_dir=".", dtype=base["dtype"], pooling=pooling)
     method = catalog.load("methods", manifest.method)
     sketch, pooled = sketch_model(run, task)
     extra = {}
@@ -72,7 +81,7 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool, dtype: str) -> 
     if pooled:
         write_mean(model)
     found = base_fingerprint(model, skip=tuple(base["head"]))
-    if not extra and dtype == "float32" and found != base["fingerprint"]:
+    if not same_base(found, base["fingerprint"]):
         raise ArtifactError(
             f"{run.model} is not the base this adapter was trained on: fingerprint {found}, expected "
             f"{base['fingerprint']}. Use the same revision ({base['revision'] or 'local folder'})."
@@ -80,10 +89,10 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool, dtype: str) -> 
     return model
 
 
-def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool, dtype: str) -> Any:
+def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool) -> Any:
     from hf_tuner.methods._peft import reload
 
-    base = load_bare(manifest, task, quantized=quantized, dtype=dtype)
+    base = load_bare(manifest, task, quantized=quantized)
     try:
         return reload(base, str(folder))
     except (ValueError, RuntimeError, KeyError, OSError) as error:

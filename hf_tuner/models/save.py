@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from hf_tuner.errors import ArtifactError, EnvironmentFault
 
 PLACEHOLDER = "README.md"
+WEIGHTS = ("adapter_config.json", "adapter_model.safetensors", "model.safetensors", "config.json")
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, finish: Callable[[Path], None] | None = None) -> list[str]:
@@ -32,13 +33,15 @@ def save_model(model: Any, tokenizer: Any, folder: Path, finish: Callable[[Path]
         (aside / PLACEHOLDER).unlink(missing_ok=True)  # peft's empty card; ours is written at the end
         check_tensors(aside)
         names = sorted(str(p.relative_to(aside)) for p in aside.rglob("*") if p.is_file())
+        for stale in sorted(set(WEIGHTS) - set(names)):
+            (folder / stale).unlink(missing_ok=True)  # an adapter beside a whole model would be put on top of it
         for name in names:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(aside / name, target)
             target.chmod(0o666 & ~_umask())  # safetensors writes 0600
-    except OSError as error:
-        raise EnvironmentFault(f"{folder} cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise EnvironmentFault(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return names
@@ -48,11 +51,15 @@ def check_tensors(folder: Path) -> int:
     """Open every safetensors file and return how many tensors it holds. Raises ArtifactError for an empty one."""
     found = 0
     for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="numpy") as file:
-            for key in file.keys():  # noqa: SIM118 - safe_open is not a dict
-                found += 1
-                if 0 in file.get_slice(key).get_shape():
-                    raise ArtifactError(f"{path.name}: the tensor {key} was saved empty")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise ArtifactError(f"{path} is damaged ({error}); restore it from a copy, or train again") from error
+        found += len(shapes)
+        empty = [key for key, shape in shapes.items() if 0 in shape]
+        if empty:
+            raise ArtifactError(f"{path.name}: the tensor {empty[0]} was saved empty")
     if not found:
         raise ArtifactError(f"{folder}: no tensor was saved")
     return found

@@ -9,11 +9,13 @@ from transformers import TrainingArguments
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.errors import UsageError
+from hf_tuner.errors import EnvironmentFault, UsageError
 
 UPDATES = 400
 """With a head that starts from the probe, one pass over 10,000 rows does what three do from a random head."""
 MOST_EPOCHS = 5
+FROM_NOISE = 3.0
+"""The methods' rates are for a head that starts from the probe; one that starts from noise has further to go."""
 LOGGED_POINTS = 50
 """About how many points the loss curve gets."""
 
@@ -26,7 +28,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     given = {k: v for k, v in run.training.items() if v is not None}
     method = catalog.load("methods", run.method)
     defaults: dict[str, Any] = {
-        "learning_rate": method.learning_rate(parameters),
+        "learning_rate": method.learning_rate(parameters) * (FROM_NOISE if run.way_in == "random" else 1.0),
         "per_device_train_batch_size": 32,
         "per_device_eval_batch_size": 64,
         "num_train_epochs": epochs(given, rows),
@@ -36,6 +38,8 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         "save_total_limit": 2,
         "eval_strategy": "epoch" if has_validation else "no",
         "report_to": "none",
+        # Without it TrainingArguments on a machine without accelerator lets every process train alone, silently.
+        "use_cpu": not torch.accelerator.is_available(),
         "bf16": wants_bf16(given),
         "disable_tqdm": True,
         "logging_first_step": True,
@@ -53,9 +57,15 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         "average_tokens_across_devices": True,
     }
     try:
-        return TrainingArguments(**merged)
+        arguments = TrainingArguments(**merged)
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(f"TrainingArguments: {str(error).splitlines()[0]}") from error
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if arguments.world_size != started:
+        raise EnvironmentFault(
+            f"{started} processes were started, but they do not see each other and would train alone"
+        )
+    return arguments
 
 
 def wants_bf16(given: dict[str, Any]) -> bool:
@@ -78,12 +88,16 @@ def bf16_is_native() -> bool:
 
 def epochs(given: dict[str, Any], rows: int) -> int:
     """Passes over the data that make about UPDATES updates: 1 for large data, at most MOST_EPOCHS for small."""
-    per_update = int(given.get("per_device_train_batch_size", 32)) * int(given.get("gradient_accumulation_steps", 1))
-    return max(1, min(MOST_EPOCHS, round(UPDATES / max(1.0, rows / per_update))))
+    return max(1, min(MOST_EPOCHS, round(UPDATES * rows_per_update(given) / max(1, rows))))
+
+
+def rows_per_update(settings: dict[str, Any]) -> int:
+    """Rows of one update, over micro-batches and processes."""
+    batch = int(settings.get("per_device_train_batch_size", 32)) * int(settings.get("gradient_accumulation_steps", 1))
+    return batch * int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _updates(merged: dict[str, Any], rows: int) -> int:
     if int(merged.get("max_steps", -1)) > 0:
         return int(merged["max_steps"])
-    per_update = int(merged["per_device_train_batch_size"]) * int(merged.get("gradient_accumulation_steps", 1))
-    return int(float(merged["num_train_epochs"]) * max(1, rows / per_update))
+    return int(float(merged["num_train_epochs"]) * max(1, rows / rows_per_update(merged)))

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class Reader:
         self.model = model
         self.bare = bare_model(model)
         self.body = getattr(self.bare, self.bare.base_model_prefix, None)
-        self.last = last_linear(self.bare, head)
+        self.last, self.copy = last_linears(self.bare, head)
         self.seen: dict[str, Any] = {}
 
     @property
@@ -50,7 +51,11 @@ class Reader:
         """Mean and entry states [rows, hidden] of one batch; None when the head does not read one state a row."""
         hooks = [
             self.body.register_forward_hook(lambda m, a, out: self.seen.update(states=out[0])),  # type: ignore[union-attr]
-            self.last.register_forward_pre_hook(lambda m, a: self.seen.update(entry=a[0])),  # type: ignore[union-attr]
+            *(
+                m.register_forward_pre_hook(lambda m, a: self.seen.update(entry=a[0]))
+                for m in (self.last, self.copy)
+                if m
+            ),
         ]
         try:
             logits = self.bare(**batch).logits
@@ -94,18 +99,17 @@ def _without_adapter(model: Any) -> Iterator[None]:
         parameter.requires_grad_(trains[name])
 
 
-def last_linear(bare: Any, head: tuple[str, ...]) -> nn.Linear | None:
-    """The linear layer of the head that gives one output per label, outside any trainable copy."""
+def last_linears(bare: Any, head: tuple[str, ...]) -> tuple[nn.Linear | None, nn.Linear | None]:
+    """The head's linear layer that gives one output per label: the model's own, and the copy peft trains, if any."""
     width = bare.config.num_labels
     found = [
-        module
+        (name, module)
         for name, module in bare.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == width
-        and ".modules_to_save." not in f".{name}."
-        and any(f".{h}." in f".{name}." for h in head)
+        if isinstance(module, nn.Linear) and module.out_features == width and any(f".{h}." in f".{name}." for h in head)
     ]
-    return found[-1] if found else None
+    own = [module for name, module in found if ".modules_to_save." not in f".{name}."]
+    copies = [module for name, module in found if ".modules_to_save." in f".{name}."]
+    return (own[-1] if own else None), (copies[-1] if copies else None)
 
 
 def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> tuple[Features | None, bool]:
@@ -121,7 +125,7 @@ def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> 
         try:
             with np.load(path, allow_pickle=False) as saved:
                 return Features(saved["mean"], saved["entry"]), True
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, BadZipFile):
             path.unlink(missing_ok=True)  # left half-written by a killed process: made anew below
     features = reader.features(rows, collate)
     if features is not None:

@@ -15,7 +15,8 @@ from hf_tuner.console import count, say
 from hf_tuner.evaluation.loop import predict_logits
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
-from hf_tuner.models.load import bare_model, check_vocabulary, max_length
+from hf_tuner.hub.manifest import FILE
+from hf_tuner.models.load import bare_model, check_vocabulary, max_length, share_padding
 from hf_tuner.models.save import save_model
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import training_arguments
@@ -52,6 +53,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     method = catalog.load("methods", run.method)
     config = bare_model(model).config
     check_vocabulary(processor, config)
+    share_padding(model, processor)
     longest = max_length(run, processor, config) - _reserved(run, method)
     with clock("encode"):
         ready = {split: encoded(task, processor, rows, longest) for split, rows in data.items()}
@@ -59,20 +61,24 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     proofs = require(before_training(model, method.SAVES))
     _announce(model, arguments, ready, method.SAVES)
+    if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
+        model.to(arguments.device)
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
     with clock("train"):
         trained = _train(run, task, model, collate, ready, arguments, start)
     with clock("evaluate"):
         measured = _measure(task, trained.model, collate, ready, start, arguments.per_device_eval_batch_size)
-    proofs += [*trained.proofs, *measured.proofs]
+    proofs = require([*proofs, *trained.proofs, *measured.proofs])
     if arguments.should_save:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
             results = Measured(task, data, ready, measured.logits, start, longest, trained.history, files)
             write_manifest(run, model, results)
         with clock("verify"):
-            proofs.append(_verified(run, task, trained.model, processor, data, longest))
+            proofs += [_verified(run, task, trained.model, processor, data, longest)] if run.verify else []
+        if not all(p.passed for p in proofs):
+            (run.folder / FILE).unlink()  # without it no verb takes the folder for a finished run
         require(proofs)
         _show(write_report(run, model, results, proofs, clock.phases), run)
     _wait_for_all()
@@ -144,8 +150,6 @@ def _measure(task: Any, model: Any, collate: Callable, ready: dict[str, Any], st
 
 
 def _verified(run: Run, task: Any, model: Any, processor: Any, data: Any, longest: int) -> Proof:
-    if not run.verify:
-        return Proof("saved = measured", True, "NOT verified: --no-verify was given")
     split = next(s for s in ("test", "validation", "train") if s in data)
     rows = held_rows(data[split])
     say(f"  verify    reloading {run.folder} in a fresh process")

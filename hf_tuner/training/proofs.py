@@ -17,6 +17,9 @@ from hf_tuner.models.load import bare_model
 LOOK_AT_STEP = 3
 """After so many updates, what should have moved must have moved (warm-up makes the first one tiny)."""
 
+SEEN = 1e-6
+"""Gradients below this share of a tensor's largest value are not counted as having reached it."""
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -51,7 +54,7 @@ def before_training(model: Any, saves: str) -> list[Proof]:
         ),
         Proof("new weights train", not frozen_head, _detail(frozen_head, "frozen", f"new modules: {new}")),
         Proof("new weights will be saved", not unsaved, _detail(unsaved, "left out of the saved files", "all of them")),
-        Proof("targets matched", *_targets(model, notes["targets"].selected)),
+        Proof("targets matched", *_targets(model)),
         Proof("trainable weights are float32", not half, _detail(half, "in half precision", "all of them")),
     ]
 
@@ -85,47 +88,63 @@ class Movement(TrainerCallback):
         self.model = model
         self.proofs: list[Proof] = []
         self.start: dict[str, torch.Tensor] = {}
+        self.trains: set[str] = set()
+        self.touched: set[str] = set()
         self.reached: set[str] = set()
         self.at_most = LOOK_AT_STEP
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remember how every tensor starts."""
         self.at_most = min(LOOK_AT_STEP + state.global_step, state.max_steps)
-        self.start = {n: _mark(p, p.requires_grad) for n, p in self.model.named_parameters()}
+        self.trains = {n for n, p in self.model.named_parameters() if p.requires_grad}
+        self.start = {n: _mark(p, n in self.trains) for n, p in self.model.named_parameters()}
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note which tensors gradients reach."""
         if self.start:
-            gradients = ((n, p.grad) for n, p in self.model.named_parameters())
-            self.reached |= {n for n, g in gradients if g is not None and bool(g.count_nonzero())}
+            for name, parameter in self.model.named_parameters():
+                largest = _largest_gradient(parameter)
+                if largest > 0:
+                    self.touched.add(name)
+                # Large enough that plain SGD could change the tensor in float32.
+                if largest > SEEN * (float(parameter.detach().abs().max()) + 1e-3):
+                    self.reached.add(name)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Judge, once, after the first updates. Raises ProofError."""
         if state.global_step != self.at_most or not self.start:
             return
-        changed = {
-            n for n, p in self.model.named_parameters() if not torch.equal(_mark(p, n in self.trains), self.start[n])
-        }
-        frozen = set(self.start) - self.trains
+        now = dict(self.model.named_parameters())
+        changed = {n for n, p in now.items() if not torch.equal(_mark(p, n in self.trains), self.start[n])}
+        frozen = {n for n, p in now.items() if n not in self.trains and not p.requires_grad}
+        rate = max((g["lr"] for g in getattr(kwargs.get("optimizer"), "param_groups", [])), default=1.0)
+        # A weight near 1 cannot show a step of 1e-9 in float32.
+        able = {n for n in self.trains if rate > SEEN * float(now[n].detach().abs().max())}
         self.start = {}
-        self.proofs = require(self._judge(changed, frozen, f"after {state.global_step} updates"))
+        self.proofs = require(self._judge(changed, frozen, able & self.reached, f"after {state.global_step} updates"))
 
-    @property
-    def trains(self) -> set[str]:
-        """Names of the parameters that are trainable now."""
-        return {n for n, p in self.model.named_parameters() if p.requires_grad}
-
-    def _judge(self, changed: set[str], frozen: set[str], when: str) -> list[Proof]:
-        trains = self.trains
-        still = sorted(trains & self.reached - changed)
-        unreached = sorted(trains - self.reached)
+    def _judge(self, changed: set[str], frozen: set[str], must: set[str], when: str) -> list[Proof]:
+        still = sorted(must - changed)
+        unreached = sorted(self.trains - self.touched)
+        new = [n for n in unreached if any(f".{h}." in f".{n}" for h in self.model.tuner_notes["new_head"])]
         note = f"; no gradient reaches {', '.join(unreached[:2])}" if unreached else ""
         moved = sorted(frozen & changed)
+        count_moved = f"{len(self.trains & changed)} of {len(self.trains)} tensors {when}{note}"
         return [
-            Proof("trainable weights moved", not still and len(unreached) < len(trains) / 2,
-                  _detail(still, f"stood still {when}", f"{len(trains & changed)} of {len(trains)} tensors {when}") + note),
-            Proof("frozen weights did not move", not moved, _detail(moved, f"moved {when}", f"{len(frozen)} tensors {when}")),
-        ]  # fmt: skip
+            Proof(
+                "trainable weights moved", not (still or new), _detail(still or new, f"stood still {when}", count_moved)
+            ),
+            Proof(
+                "frozen weights did not move",
+                not moved,
+                _detail(moved, f"moved {when}", f"{len(frozen)} tensors {when}"),
+            ),
+        ]
+
+
+def _largest_gradient(parameter: torch.Tensor) -> float:
+    gradient = parameter.grad
+    return float(gradient.abs().max()) if gradient is not None and gradient.numel() else 0.0
 
 
 def _mark(parameter: torch.Tensor, whole: bool) -> torch.Tensor:
@@ -154,16 +173,17 @@ def _unsaved(model: Any, new_head: tuple[str, ...]) -> list[str]:
     return [h for h in new_head if not any(f".{h}." in f".{k}" for k in keys)]
 
 
-def _targets(model: Any, selected: tuple[str, ...]) -> tuple[bool, str]:
+def _targets(model: Any) -> tuple[bool, str]:
+    """Whether every name the method gave to peft matched a module, and how many modules are adapted."""
     matched = getattr(getattr(model, "base_model", None), "targeted_module_names", None)
     if not matched:
         return True, "the method adapts no modules" if hasattr(
             model, "peft_config"
         ) else "the method trains the model itself"
-    left = [name for name in selected if name not in set(matched)]
-    return not left or len(matched) < len(selected), f"{len(matched)} modules adapted" + (
-        f", not {left[:3]}" if left else ""
-    )
+    given = model.peft_config["default"].target_modules
+    names = [] if isinstance(given, str) else sorted(given or ())
+    left = [name for name in names if not any(f".{m}".endswith(f".{name}") for m in matched)]
+    return not left, f"{len(matched)} modules adapted" + (f"; nothing matches {', '.join(left[:3])}" if left else "")
 
 
 def _group(name: str, head: tuple[str, ...]) -> str:

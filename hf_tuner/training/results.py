@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
@@ -16,6 +15,7 @@ from hf_tuner.data.fingerprint import fingerprints
 from hf_tuner.evaluation.intervals import scores_with_intervals
 from hf_tuner.hub.card import card
 from hf_tuner.hub.manifest import FILE, Manifest
+from hf_tuner.models.load import bare_model
 from hf_tuner.models.save import write_text
 from hf_tuner.report.classification import describe
 from hf_tuner.report.report import Report
@@ -23,6 +23,8 @@ from hf_tuner.training.baselines import majority_logits
 from hf_tuner.training.proofs import Proof
 from hf_tuner.training.way_in import WayIn
 from hf_tuner.versions import versions
+
+NOT_VERIFIED = "NOT verified: with --no-verify nobody reloaded what was saved and compared its predictions"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Measured:
 
 
 def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
-    """Write manifest.json and run.yaml: enough to restore the run and to repeat it."""
+    """Write manifest.json: enough to restore the run (run.yaml, which repeats it, stands there from the start)."""
     notes = model.tuner_notes
     manifest = Manifest(
         task=run.task,
@@ -50,13 +52,13 @@ def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
         base={"id": run.model if not Path(run.model).is_dir() else str(Path(run.model).resolve()),
               "revision": notes["revision"], "fingerprint": notes["fingerprint"], "parameters": notes["parameters"],
               "pooling": notes["pooling"],
+            "dtype": run.dtype,
               "head": list(notes["head"]), "method": _plain(run.method_config)},
         data={"dataset": run.dataset, "columns": run.columns, "fingerprints": fingerprints(results.data),
               "rows": {split: len(rows) for split, rows in results.data.items()}},
         max_length=results.max_length,
     )  # fmt: skip
     write_text(run.folder / FILE, manifest.text())
-    write_text(run.folder / "run.yaml", _yaml(run))
     return manifest
 
 
@@ -80,7 +82,7 @@ def write_report(run: Run, model: Any, results: Measured, proofs: list[Proof], s
         files={name: (run.folder / name).stat().st_size for name in results.files},
         versions=versions(),
         command=command(),
-        details=_details(run, results, references, main),
+        details={**_details(run, results, references, main), **_shape(model)},
     )
     report.write(run.folder)
     write_text(run.folder / "README.md", card(run, task, report))
@@ -127,7 +129,7 @@ def _details(run: Run, results: Measured, references: dict[str, np.ndarray], mai
         "curves": results.history,
         "config": run.resolved(),
         "data": {"fingerprints": fingerprints(results.data)},
-        "notes": [task.labels.note, f"probe: {results.start.note}"],
+        "notes": [task.labels.note, f"probe: {results.start.note}", *([] if run.verify else [NOT_VERIFIED])],
     }
     if main:
         texts = results.data[main]["text"][:]
@@ -135,10 +137,13 @@ def _details(run: Run, results: Measured, references: dict[str, np.ndarray], mai
     return details
 
 
+def _shape(model: Any) -> dict[str, Any]:
+    """What plain transformers must be told to load the base under an adapter."""
+    return {
+        "pooling": model.tuner_notes["pooling"],
+        "layers": getattr(bare_model(model).config, "num_hidden_layers", None),
+    }
+
+
 def _plain(config: Any) -> dict[str, Any]:
     return asdict(config) if config is not None else {}
-
-
-def _yaml(run: Run) -> str:
-    head = f"# Repeat this run: hf-tuner {run.method} --config {run.folder / 'run.yaml'} --output-dir ANOTHER_FOLDER\n"
-    return head + yaml.safe_dump(run.resolved(), sort_keys=False, allow_unicode=True)

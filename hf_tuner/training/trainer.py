@@ -59,7 +59,8 @@ class TunerTrainer(Trainer):
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = float(norm) if norm is not None else 0.0
-        if not np.isfinite(value):
+        # A gradient scaler (fp16) finds its scale by overflowing and skips such steps itself.
+        if not np.isfinite(value) and getattr(self.accelerator, "scaler", None) is None:
             self._diverged("gradient norm", value)
         return norm
 

@@ -11,8 +11,9 @@ from hf_tuner.config import Run
 from hf_tuner.console import say
 from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
+from hf_tuner.models.fingerprint import weights_digest
 from hf_tuner.models.load import bare_model
-from hf_tuner.training.features import Features, Reader, cached
+from hf_tuner.training.features import Features, Reader, cached, last_linears
 from hf_tuner.training.probe import fit_linear, fit_probe, write_head
 
 
@@ -34,6 +35,8 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     method = catalog.load("methods", run.method)
     wanted = wants_probe(run, method, bool(model.tuner_notes["new_head"]))
     whole = getattr(method, "TRAINED_BY_WAY_IN", False)
+    if whole and not wanted:
+        raise UsageError(f"--method {run.method} is the probe itself; it has no --way-in {run.way_in}")
     if run.probe_rows == 0 and not wanted:
         return WayIn({}, False, "none: --probe-rows 0")
     rows = data["train"] if whole or not run.probe_rows else sample(data["train"], run.probe_rows, run.seed)
@@ -49,7 +52,8 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     classes = max(1, len(task.labels.names))
     probe = fit_probe(features["train"].mean, targets, task.problem, classes)
     if wanted:
-        write_head(trainable_last(model), fit_linear(features["train"].entry, targets, task.problem, classes))
+        own, copy = last_linears(bare_model(model), model.tuner_notes["head"])
+        write_head(copy or own, fit_linear(features["train"].entry, targets, task.problem, classes))
     note = f"{len(rows):,} rows" + ("; the head starts from the frozen features (LP-FT)" if wanted else "")
     return WayIn({s: probe(f.mean) for s, f in features.items() if s != "train"}, wanted, note)
 
@@ -70,32 +74,11 @@ def sample(rows: Any, count: int, seed: int) -> Any:
     return keep(rows, np.sort(index))
 
 
-def trainable_last(model: Any) -> Any:
-    """The head's last linear layer as it will be trained: peft's copy where there is one."""
-    from peft.utils.other import ModulesToSaveWrapper
-
-    bare = bare_model(model)
-    width = bare.config.num_labels
-    found = [m for n, m in bare.named_modules() if _is_last(n, m, width, model.tuner_notes["head"])]
-    copies = [m for n, m in bare.named_modules() if isinstance(m, ModulesToSaveWrapper)]
-    inside = [m for c in copies for m in c.modules_to_save.modules() if getattr(m, "out_features", None) == width]
-    return inside[-1] if inside else found[-1]
-
-
-def _is_last(name: str, module: Any, width: int, head: tuple[str, ...]) -> bool:
-    return getattr(module, "out_features", None) == width and any(f".{h}." in f".{name}." for h in head)
-
-
 def _read(model: Any, splits: dict[str, Any], collate: Callable) -> dict[str, Features] | None:
     reader = Reader(model, model.tuner_notes["head"])
     if not reader.possible:
         return None
-    key = [
-        model.tuner_notes["fingerprint"],
-        str(reader.bare.dtype),
-        type(reader.bare).__name__,
-        repr(model.tuner_notes["pooling"]),
-    ]
+    key = [type(reader.bare).__name__, str(reader.bare.dtype), weights_digest(reader.bare)]
     found: dict[str, Features] = {}
     hits = []
     for split, rows in splits.items():
