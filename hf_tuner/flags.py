@@ -55,7 +55,8 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     first = _peek(argv)
     yaml = read_yaml(Path(first["config"])) if first.get("config") else {}
     chosen = {**{f.name: f.default for f in run_flags()}, **defaults, **_own(yaml), **_own(first)}
-    flags = own_flags(chosen) + [f for f in known if f.name not in {o.name for o in run_flags()}]
+    shared = {f.name for f in run_flags()}
+    flags = own_flags(chosen) + [f for f in known if f.name not in shared]
     given, unknown = _parse_words(argv, flags, problems)
     flat = _flatten(yaml, chosen, flags, unknown)
     values = {**defaults, **flat, **given}
@@ -91,7 +92,8 @@ def build(values: Mapping[str, Any], chosen: Mapping[str, Any], flags: Sequence[
 
 def run_flags() -> list[Flag]:
     """The settings shared by every run."""
-    return [_flag(f, Run, "run", "") for f in fields(Run) if not f.metadata.get("internal")]
+    hints = typing.get_type_hints(Run)
+    return [_flag(f, hints, "run", "") for f in fields(Run) if not f.metadata.get("internal")]
 
 
 def own_flags(chosen: Mapping[str, Any]) -> list[Flag]:
@@ -99,7 +101,8 @@ def own_flags(chosen: Mapping[str, Any]) -> list[Flag]:
     flags = run_flags()
     for owner, module in _chosen_modules(chosen).items():
         prefix = "" if owner == chosen["method"] else f"{owner}."
-        flags += [_flag(f, module.Config, owner, prefix) for f in fields(module.Config)]
+        hints = typing.get_type_hints(module.Config)
+        flags += [_flag(f, hints, owner, prefix) for f in fields(module.Config)]
     return flags
 
 
@@ -178,8 +181,7 @@ def help_text(program: str, description: str, chosen: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _flag(field: Any, owner_class: type, owner: str, prefix: str) -> Flag:
-    hints = typing.get_type_hints(owner_class)
+def _flag(field: Any, hints: Mapping[str, Any], owner: str, prefix: str) -> Flag:
     default = field.default if field.default is not MISSING else None
     return Flag(prefix + field.name, hints[field.name], default, field.metadata.get("help", ""),
                 field.metadata.get("choices", ()), owner)  # fmt: skip
