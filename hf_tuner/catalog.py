@@ -13,8 +13,6 @@ from types import ModuleType
 
 from hf_tuner.errors import UsageError
 
-KINDS = ("tasks", "methods", "edits", "select", "augment", "losses", "optimizers", "metrics", "recipes", "cli")
-
 
 def folder(kind: str) -> Path:
     """Directory of a kind: inside the package, or beside it for folders that the build maps in."""

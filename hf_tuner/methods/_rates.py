@@ -4,7 +4,8 @@ The rate of full fine-tuning falls with the square root of the parameter count (
 BERT-base, 1e-5 at billions), as published recipes do. Low-rank adapters want more than that, up to ten times at
 billions ("LoRA Without Regret"; arXiv 2602.04998), methods with few or multiplicative parameters more still. Rates
 are for a head that starts from the probe (LP-FT): measured on banking77 with MiniLM, LoRA at 5e-4 undoes what the
-probe found (92.6 %), at 2e-4 it does not (93.0 %). A head that starts from noise wants two to four times as much.
+probe found (92.6 %), at 2e-4 it does not (93.0 %). A head that starts from noise
+has further to go: FROM_NOISE in training/arguments.py.
 """
 
 MINILM = 22.7e6

@@ -22,7 +22,6 @@ from hf_tuner.errors import UsageError
 
 FEW = 20
 """Decimal numbers that are all whole are classes up to this many different values."""
-PROBLEMS = ("single", "multi", "regression")
 
 
 @dataclass(frozen=True)

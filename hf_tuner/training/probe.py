@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 STRENGTH = 30.0
-"""scikit-learn's C for features of unit length (measured: 0.1 to 0.3 points from the best on three data sets)."""
+"""scikit-learn's C for features of unit length (93.05 % on banking77 with MiniLM; standardised features gave 92.9)."""
 
 
 @dataclass(frozen=True)
