@@ -78,4 +78,5 @@ def make_tiny_model(folder: Path, dropout: float = 0.0) -> Path:
 def command(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `hf-tuner …` in a process of its own."""
     line = [sys.executable, "-m", "hf_tuner.cli.main", *map(str, words)]
-    return subprocess.run(line, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=280)
+    plain = {k: v for k, v in os.environ.items() if k != "TRANSFORMERS_VERBOSITY"}  # as a user's shell has it
+    return subprocess.run(line, cwd=cwd, env={**plain, **environment}, capture_output=True, text=True, timeout=280)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hf_tuner import __version__, catalog
 from hf_tuner.console import say
 from hf_tuner.errors import UsageError
-from hf_tuner.launching import exit_codes, launch_file
+from hf_tuner.launching import exit_codes, launch_file, quiet
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if verb in catalog.names("methods"):
             train(verb, rest)
         elif verb in verbs():
+            quiet()
             catalog.load("cli", verb).main(rest)
         else:
             known = [*catalog.names("methods"), *verbs()]
