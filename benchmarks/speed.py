@@ -27,7 +27,7 @@ from hf_tuner.console import table
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.launching import quiet
 from hf_tuner.methods.full import Config
-from hf_tuner.models.load import load_model, load_processor
+from hf_tuner.models.load import load_model, load_processor, resolve_model
 from hf_tuner.tasks.text_classification import TextClassification
 from hf_tuner.training.arguments import bf16_is_native, training_arguments
 from hf_tuner.training.batching import LengthBatches, Rows
@@ -47,6 +47,7 @@ def main() -> None:
     seen = parser.parse_args()
     quiet()
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
     data = load_dataset("csv", data_files=str(Path(seen.data) / "train.csv"), split="train")
     data = data.shuffle(seed=0).select(range(seen.rows))
     for bf16 in [False, True] if seen.bf16 or bf16_is_native() else [False]:
@@ -86,12 +87,19 @@ def plain_trainer(padding: str) -> Callable[[Any, bool], float]:
     """A side: the Trainer alone, padding to max_length or to the longest row of a batch."""
 
     def side(data: Any, bf16: bool) -> float:
-        _, _, tokenizer, model, _ = prepared(data)
-        tokens = data.map(lambda b: tokenizer(b["text"], truncation=True, max_length=128,
-                          padding="max_length" if padding == "max_length" else False), batched=True)  # fmt: skip
+        run, task, tokenizer, _, _ = prepared(data)
+        # As the example loads it: six layers, the first token; hf-tuner's own model has an averaging block more.
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            resolve_model(run.model), **task.config_options())  # fmt: skip
+        fill = "max_length" if padding == "max_length" else False
+        labelled = data.map(lambda row: {"label": task.labels.encode(row["label"])})
+        tokens = labelled.map(
+            lambda batch: tokenizer(batch["text"], truncation=True, max_length=128, padding=fill), batched=True
+        )
         arguments = transformers.TrainingArguments(
             output_dir=tempfile.mkdtemp(), per_device_train_batch_size=BATCH, num_train_epochs=1, save_strategy="no",
-            report_to="none", disable_tqdm=True, logging_strategy="no", bf16=bf16, dataloader_pin_memory=False)  # fmt: skip
+            report_to="none", disable_tqdm=True, logging_strategy="no", bf16=bf16, dataloader_pin_memory=False,
+            use_cpu=not torch.accelerator.is_available())  # fmt: skip
         collate = (
             transformers.DataCollatorWithPadding(tokenizer)
             if padding == "dynamic"

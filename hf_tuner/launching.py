@@ -198,7 +198,10 @@ def _read(config: Path) -> dict[str, Any]:
 
 def quiet() -> None:
     """Before anything heavy is imported: no bars that flash by, no notes about what the proofs check anyway."""
+    import logging
     import warnings
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # peft imports it, and it misses an optional package
 
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

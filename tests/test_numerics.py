@@ -56,6 +56,15 @@ def test_a_damaged_save_is_found(tiny_model: Path, tiny_data: Path, tmp_path: Pa
     assert not same_predictions(measured, folder, rows, 0.0).passed
 
 
+def test_what_is_measured_after_autocast_is_what_a_clean_process_measures(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    report = finetune(model=str(tiny_model), dataset=str(tiny_data), method="full", output_dir=str(tmp_path / "run"),
+                      max_steps=4, bf16=True)  # fmt: skip
+    proof = next(p for p in report.proofs if p["name"] == "saved = measured")
+    assert proof["passed"] and "the same bits" in proof["detail"]
+
+
 def test_a_bf16_checkpoint_is_trained_in_float32(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 

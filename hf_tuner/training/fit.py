@@ -127,7 +127,9 @@ def _train(
         trainer.add_callback(stop)
         trainer.train(resume_from_checkpoint=checkpoint_to_resume(run))
     stop.check(run.folder, trainer.state.global_step)
-    return Trained(trainer.accelerator.unwrap_model(trainer.model), moved.proofs, trainer.state.log_history)
+    # Without autocast around its forward: whoever loads the saved model computes in the type of its weights.
+    trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return Trained(trained, moved.proofs, trainer.state.log_history)
 
 
 def _during(task: Any) -> Callable[[Any], dict[str, float]]:
