@@ -84,6 +84,7 @@ class Run:
     seed: int = option(42, "Seed of head, adapter, data order and dropout.")
     verify: bool = option(True, "Reload what was saved in a fresh process and compare its predictions.")
     num_processes: int | None = option(None, "Processes to train with on this machine.")
+    create_pr: bool = option(False, "With --push-to-hub: open a pull request instead of committing.")
     accelerate_config: str | None = option(None, "Name of a bundled accelerate configuration, or a YAML file.")
 
     method_config: Any = field(default=None, metadata={"internal": True})

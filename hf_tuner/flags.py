@@ -28,7 +28,7 @@ REFUSED = {
     "label_names": "columns are chosen by --columns",
     "logging_nan_inf_filter": "a number that is not finite always stops the run",
     "average_tokens_across_devices": "losses are always averaged over all processes",
-    "push_to_hub": "a run does not push yet; upload the finished and verified folder with `hf upload USER/NAME FOLDER`",
+    "hub_always_push": "it uploads one checkpoint under another's name; every save is pushed in its turn without it",
     "group_by_length": "batches are always of similar length",
 }
 

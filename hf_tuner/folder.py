@@ -31,6 +31,12 @@ MAY_CHANGE = (
     "accelerate_config",
     "report_to",
     "logging_steps",
+    "push_to_hub",
+    "hub_model_id",
+    "hub_strategy",
+    "hub_private_repo",
+    "hub_revision",
+    "create_pr",
 )
 OURS = ("run.yaml", "manifest.json", "log.jsonl", "report.json", LOCK)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from hf_tuner import catalog, flags
 from hf_tuner.config import Run
-from hf_tuner.console import say
+from hf_tuner.console import is_main, say
 from hf_tuner.errors import TunerError, UsageError
 from hf_tuner.folder import claim
 
@@ -39,6 +39,7 @@ def launch_file(path: Path, words: Sequence[str], load: Callable[[], Recipe]) ->
             return None
         run = flags.parse(words, defaults)
         if wants_processes(run):
+            _preflight(replace(run, output_dir=run.output_dir or default_folder(run)))
             hand_over(run, path, words)
         quiet()
         return start(load(), run, _stated(run, words))
@@ -73,8 +74,19 @@ def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
     say(f"hf-tuner: {run.task} · {run.method} · {run.model} · {run.dataset} → {run.output_dir}")
     for line in stated:
         say(f"  default   {line}")
+    run = _preflight(run)
     with claim(run):
         return recipe(run)
+
+
+def _preflight(run: Run) -> Run:
+    """Look at the Hub before anything else when the run is to be pushed; what starts many processes looks once."""
+    asked = run.training.get("push_to_hub") or any(k.startswith("hub_") for k in run.training)
+    if not asked or not is_main():
+        return run
+    from hf_tuner.hub.preflight import ready_to_push
+
+    return ready_to_push(run)
 
 
 def wants_processes(run: Run) -> bool:

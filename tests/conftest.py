@@ -4,10 +4,12 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_server import Hub
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error")
 
@@ -80,3 +82,34 @@ def command(*words: object, cwd: Path | None = None, **environment: str) -> subp
     line = [sys.executable, "-m", "hf_tuner.cli.main", *map(str, words)]
     plain = {k: v for k, v in os.environ.items() if k != "TRANSFORMERS_VERBOSITY"}  # as a user's shell has it
     return subprocess.run(line, cwd=cwd, env={**plain, **environment}, capture_output=True, text=True, timeout=280)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A stand-in of the Hub, running, for clients with `hub_client.environment`."""
+    with Hub(tmp_path / "hub").serve() as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A finished run on the tiny model."""
+    home = tmp_path_factory.mktemp("run")
+    write_rows(home / "train.csv", 24)
+    write_rows(home / "test.csv", 12)
+    from hf_tuner.launching import finetune
+
+    finetune(model=str(tiny_model), dataset=str(home), method="lora", output_dir=str(home / "words"), max_steps=2)
+    return home / "words"
+
+
+@pytest.fixture
+def there(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
+    """The stand-in, asked by this process in alice's name; what is pushed is not reloaded each time."""
+    from hub_here import connect
+
+    from hf_tuner.hub import push
+
+    connect(monkeypatch, hub.url, tmp_path)
+    monkeypatch.setattr(push, "require_same", lambda *_: None)
+    return hub

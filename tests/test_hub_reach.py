@@ -11,9 +11,11 @@ from typing import ClassVar
 import datasets
 import pytest
 from datasets.exceptions import DatasetNotFoundError
+from hub_here import online
 from huggingface_hub import constants
 
 from hf_tuner.config import Run
+from hf_tuner.data import sources
 from hf_tuner.data.load import load_data
 from hf_tuner.data.sources import _no_config
 from hf_tuner.errors import EnvironmentFault, UsageError
@@ -54,15 +56,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
     yield asked
     server.shutdown()
     server.server_close()
-
-
-def online(monkeypatch: pytest.MonkeyPatch, endpoint: str, cache: Path) -> None:
-    """Let the libraries ask an address, with an empty cache."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(cache / "datasets"))
 
 
 def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -122,15 +115,15 @@ def test_offline_is_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
 ANSWERS = {
     "unknown": (
         DatasetNotFoundError("Dataset 'org/name' doesn't exist on the Hub"),
-        UsageError,
-        'no data set "org/name"',
+        EnvironmentFault,
+        "the data set org/name: Dataset 'org/name' doesn't exist",
     ),
     "script": (
         RuntimeError("Dataset scripts are no longer supported, but found x.py"),
         UsageError,
         "refs/convert/parquet",
     ),
-    "gated": (DatasetNotFoundError("Dataset 'org/name' is a gated dataset"), UsageError, "accept its terms"),
+    "gated": (DatasetNotFoundError("Dataset 'org/name' is a gated dataset"), EnvironmentFault, "gated"),
     "connection": (ConnectionError("reset by peer"), EnvironmentFault, "cannot be fetched: reset by peer"),
     "configuration": (
         ValueError("Config name is missing. available configs: ['a', 'b']"),
@@ -150,6 +143,7 @@ def test_what_the_hub_refuses_is_one_line(
         raise raised
 
     monkeypatch.setattr(datasets, "load_dataset", refuse)
+    monkeypatch.setattr(sources, "pin", lambda *_: "0" * 40)
     with pytest.raises(kind, match=said) as caught:
         load("org/name")
     assert "\n" not in str(caught.value)

@@ -13,6 +13,7 @@ from hf_tuner import catalog, flags
 from hf_tuner.config import Targets
 from hf_tuner.errors import UsageError
 from hf_tuner.methods import _peft
+from hf_tuner.models.load import settle_quantized
 
 # Warnings that peft and torch give on sound use, and that nobody here can act on.
 pytestmark = [
@@ -380,9 +381,11 @@ def test_qlora_trains_beside_a_quantised_base(bits: int, tmp_path: Path) -> None
     head = ("classifier", "bert.pooler")
 
     def base() -> transformers.PreTrainedModel:
-        return transformers.BertForSequenceClassification.from_pretrained(
+        model = transformers.BertForSequenceClassification.from_pretrained(
             tmp_path / "base", quantization_config=module.quantization(config, head)
         )
+        settle_quantized(model)
+        return model
 
     model = module.adapt(base(), config, targets_of(base(), head))
     query = model.get_base_model().bert.encoder.layer[0].attention.self.query.base_layer
@@ -398,3 +401,4 @@ def test_qlora_trains_beside_a_quantised_base(bits: int, tmp_path: Path) -> None
     model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     transformers.set_seed(99)
     assert torch.equal(logits(_peft.reload(base(), str(tmp_path / "adapter"))), expected)
+    train(model, steps=1)  # also after a prediction

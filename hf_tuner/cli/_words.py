@@ -32,5 +32,7 @@ class Words(argparse.ArgumentParser):
 
     def run_folder(self) -> "Words":
         """Add the RUN word that most verbs take."""
-        self.add_argument("run", metavar="RUN", help="folder of a finished run")
+        self.add_argument(
+            "run", metavar="RUN", help="folder of a finished run, or user/name[@revision][/subfolder] on the Hub"
+        )
         return self

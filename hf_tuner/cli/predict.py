@@ -25,11 +25,13 @@ def main(words: Sequence[str]) -> None:
     from hf_tuner.data.rows import read_rows, task_columns
     from hf_tuner.evaluation.predict import predict, write_predictions
     from hf_tuner.hub.manifest import read_manifest
+    from hf_tuner.hub.pull import local_run
     from hf_tuner.models.restore import restore_task
 
-    task = restore_task(read_manifest(Path(seen.run)))
+    folder = local_run(seen.run)
+    task = restore_task(read_manifest(folder))
     _, rows = read_rows(seen.input, encoding=seen.encoding, separator=seen.separator)
     texts = task_columns(rows, task, seen.columns, labels=False)
-    answers = predict(seen.run, texts, seen.batch_size)
+    answers = predict(folder, texts, seen.batch_size)
     write_predictions(target, rows, answers, seen.probabilities)
     say(f"{len(answers):,} rows → {seen.output}")

@@ -27,8 +27,9 @@ MOST_ERRORS = 12
 def load_data(run: Run, task: type) -> DatasetDict:
     """The rows of a run: splits among train, validation and test, with the canonical columns of `task` only.
 
-    Rows keep their order. What was found is printed in a few lines. Raises one UsageError with everything that is
-    wrong with the data, and EnvironmentFault when it cannot be fetched or read.
+    Rows keep their order. Data from the Hub carries the commit it was read at: `tuner_notes["revision"]`. What was found
+    is printed in a few lines. Raises one UsageError with everything that is wrong with the data, and EnvironmentFault
+    when it cannot be fetched or read.
     """
     notes: list[str] = []
     with _quiet():
@@ -47,6 +48,7 @@ def load_data(run: Run, task: type) -> DatasetDict:
             notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
         data = splits.complete(rows, run, notes)
         labels, checked = _checked(data, run, columns, first)
+    checked.data.tuner_notes = {"revision": raw.revision} if raw.revision else {}
     others = also_possible(_names(raw, chosen["train"]), task, columns)
     _tell({"data": raw.origin, "columns": describe(columns) + _also(others)}, labels, checked, raw.notes + notes)
     return checked.data

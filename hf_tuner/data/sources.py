@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx2
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetInfo, Features
 from datasets.fingerprint import generate_random_fingerprint
 from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError
 
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
-from hf_tuner.errors import EnvironmentFault, UsageError
+from hf_tuner.errors import EnvironmentFault, TunerError, UsageError
+from hf_tuner.hub.checksums import verify_cached
+from hf_tuner.hub.faults import explain, root_cause
+from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
 
 SPLIT_WORDS = {
@@ -49,6 +54,8 @@ class Raw:
     """For each split its files in order: name, rows, number of the first row as an editor counts."""
     faults: Mapping[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    revision: str | None = None
+    """The commit on the Hub that was read."""
 
     def place(self, split: str, index: int) -> tuple[str, int]:
         """File and row number of row `index` (from 0) of a split."""
@@ -282,16 +289,19 @@ def _read_hub(source: Source) -> Raw:
     cached = _cached(source.name)
     require_hub(f"the data set {source.name}", cached=cached)
     reason = unreachable() if cached else None
+    commit = None if reason else pin(source.name, "dataset", source.revision)
     try:
         if reason:
             with offline():
                 loaded = datasets.load_dataset(source.name, source.config, revision=source.revision)
         else:
-            loaded = datasets.load_dataset(source.name, source.config, revision=source.revision)
+            loaded = datasets.load_dataset(source.name, source.config, revision=commit)
     except Exception as error:  # dozens of kinds; each ends in one line that says what to do
         raise _hub_error(source, error) from error
+    verify_cached(source.name, "dataset", commit)
     origin = f"{source.name}{':' + source.config if source.config else ''} on the Hub"
-    raw = _whole(dict(loaded), origin, source.name)
+    raw = _whole(dict(loaded), origin + (f" at {commit[:8]}" if commit else ""), source.name)
+    raw.revision = commit
     if reason:
         raw.notes.append(f"the Hub cannot be reached ({reason}); the cached copy is used")
     return raw
@@ -304,13 +314,13 @@ def _cached(name: str) -> bool:
     return prepared.is_dir() or exact.is_dir() or snapshots.is_dir()
 
 
-def _hub_error(source: Source, error: Exception) -> UsageError | EnvironmentFault:
-    kind, text = type(error).__name__, _brief(error, 300)
-    if "Gated" in kind or "gated" in text:
-        return UsageError(f"{source.name} is gated: accept its terms on its Hub page, then run `hf auth login`")
-    if kind == "DatasetNotFoundError" or "RepositoryNotFound" in kind:
-        at = f' with the revision "{source.revision}"' if source.revision else ""
-        return UsageError(f'no data set "{source.name}"{at} on the Hub, or it is private (`hf auth login`)')
+def _hub_error(source: Source, error: Exception) -> TunerError:
+    text = _brief(error, 300)
+    if (
+        isinstance(root_cause(error), HfHubHTTPError | httpx2.HTTPError)
+        or type(error).__name__ == "DatasetNotFoundError"
+    ):
+        return explain(error, f"the data set {source.name}", source.name, "dataset")
     if "scripts are no longer supported" in text:
         cure = f"try its Parquet copy: --dataset {source.name}@refs/convert/parquet"
         return UsageError(f"{source.name} is a Python script, and code from a data set is never run; {cure}")

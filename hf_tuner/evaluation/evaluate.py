@@ -21,8 +21,8 @@ def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str
 
     Raises UsageError for rows whose labels the model does not know.
     """
-    folder = Path(run)
-    saved = restore(folder)
+    saved = restore(run)
+    folder = saved.folder
     if dataset:
         name, raw = read_rows(dataset, config=dataset_config, split=split)
         rows, where = task_columns(raw, saved.task, columns, labels=True), f"{dataset} ({name})"

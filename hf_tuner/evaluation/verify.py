@@ -1,6 +1,6 @@
 """What is saved is what was measured: reload in a fresh process and compare predictions on held rows.
 
-python -m hf_tuner.evaluation.verify FOLDER ROWS.json LOGITS.npy
+python -m hf_tuner.evaluation.verify FOLDER ROWS.json LOGITS.npy [BASE]
 """
 
 import json
@@ -26,12 +26,23 @@ def held_rows(rows: Any, count: int = HELD) -> Any:
     return rows.select(sorted(set(index.tolist()))).remove_columns([c for c in rows.column_names if c == "label"])
 
 
-def reloaded_logits(folder: Path, rows: Any) -> np.ndarray:
-    """Logits [rows, classes] of what stands in `folder`, computed by a process that knows nothing else."""
+def sample_rows(task: Any) -> Any:
+    """Rows of the task's own, to compare two models on where the data is not at hand."""
+    from datasets import Dataset
+
+    return Dataset.from_list(task.samples())
+
+
+def reloaded_logits(folder: Path, rows: Any, base: str | None = None) -> np.ndarray:
+    """Logits [rows, classes] of what stands in `folder`, computed by a process that knows nothing else.
+
+    `base` says where an adapter's base lies when the folder itself does not.
+    """
     with tempfile.TemporaryDirectory() as aside:
         texts, logits = Path(aside) / "rows.json", Path(aside) / "logits.npy"
         texts.write_text(json.dumps(rows.to_list()), encoding="utf-8")
         command = [sys.executable, "-m", "hf_tuner.evaluation.verify", str(folder), str(texts), str(logits)]
+        command += [base] if base else []
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=_alone(), check=False)
         if done.returncode or not logits.is_file():
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -39,15 +50,14 @@ def reloaded_logits(folder: Path, rows: Any) -> np.ndarray:
         return np.load(logits, allow_pickle=False)
 
 
-def same_predictions(
-    measured: np.ndarray, folder: Path, rows: Any, tolerance: float, name: str = "saved = measured"
-) -> Proof:
+def same_predictions(measured: np.ndarray, folder: Path, rows: Any, tolerance: float, name: str = "saved = measured",
+                     base: str | None = None) -> Proof:  # fmt: skip
     """Proof that `folder`, reloaded, gives the logits that were measured.
 
-    `tolerance` is relative to the logits' scale; 0 asks for the same bits.
+    `tolerance` is relative to the logits' scale; 0 asks for the same bits. `base` as in `reloaded_logits`.
     """
     try:
-        again = reloaded_logits(folder, rows)
+        again = reloaded_logits(folder, rows, base)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return Proof(name, False, f"{folder} cannot be reloaded: {error}")
     return compare(name, measured, again, tolerance)
@@ -75,14 +85,14 @@ def _alone() -> dict[str, str]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Reload FOLDER, read ROWS.json, write LOGITS.npy."""
+    """Reload FOLDER (its base from BASE), read ROWS.json, write LOGITS.npy."""
     from datasets import Dataset
 
     from hf_tuner.evaluation.predict import logits_of
     from hf_tuner.models.restore import restore
 
     folder, rows, logits = (Path(w) for w in words[:3])
-    saved = restore(folder)
+    saved = restore(folder, base=words[3] if len(words) > 3 else None)
     data = Dataset.from_list(json.loads(rows.read_text(encoding="utf-8")))
     np.save(logits, logits_of(saved, data))
 

@@ -1,6 +1,8 @@
 """manifest.json: what a saved run needs besides its weights, in a form that outlives this version."""
 
+import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ class Manifest:
     data: dict[str, Any]
     """dataset, columns, rows and fingerprint per split."""
     max_length: int
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Size and sha256 of every file that belongs to the model and its processor."""
     lineage: list[dict[str, Any]] = field(default_factory=list)
     """Earlier runs this one went on from, oldest first."""
     format: int = FORMAT
@@ -53,3 +57,27 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(**data)
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
+
+
+def file_digests(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """{name: {"size", "sha256"}} of files in a folder."""
+    return {name: {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in sorted(names)}
+
+
+def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ArtifactError for a file that is missing, or whose bytes are not those that were saved."""
+    for name, saved in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; restore it from a copy, pull it again, or train again")
+        if path.stat().st_size != saved["size"] or sha256(path) != saved["sha256"]:
+            raise ArtifactError(
+                f"{path} is damaged: its bytes are not those that were saved and measured (sha256 differs); "
+                "restore it from a copy, pull it again (--force), or train again"
+            )
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

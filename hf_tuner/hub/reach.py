@@ -1,6 +1,8 @@
 """Is the Hub there? Asked once, with a short limit, before a library spends minutes on retries."""
 
+import functools
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,9 +10,12 @@ from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
 from hf_tuner.errors import EnvironmentFault
+from hf_tuner.hub.client import bounded
 
 SECONDS = 5.0
 """Longest wait for an answer. A name server that never answers is covered too."""
+REMEMBERED = 60.0
+"""Seconds that an answer counts for."""
 ALTERNATIVE = (
     "use a local copy (--model FOLDER, --dataset FILE), or the embedded alternative: --model demo --dataset demo"
 )
@@ -39,6 +44,13 @@ def unreachable() -> str | None:
     """Why the Hub does not answer, in a few words; None when it does."""
     if constants.is_offline_mode():
         return "HF_HUB_OFFLINE is set"
+    return _answer(constants.ENDPOINT, int(time.monotonic() // REMEMBERED))
+
+
+@functools.cache
+def _answer(endpoint: str, period: int) -> str | None:
+    """One question in a while: a Hub that hangs must not cost SECONDS for every file."""
+    bounded()
     answers: list[str | None] = []
     # The client's own limits leave name resolution out, so the wait is bounded from outside.
     asking = threading.Thread(target=lambda: answers.append(_ask()), daemon=True)

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,10 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import say, warn
 from hf_tuner.errors import ArtifactError, EnvironmentFault, UsageError
-from hf_tuner.hub.reach import require_hub
+from hf_tuner.hub.checksums import verify_cached
+from hf_tuner.hub.faults import HUB_ERRORS, explain
+from hf_tuner.hub.pins import pin
+from hf_tuner.hub.reach import offline, require_hub, unreachable
 from hf_tuner.models.fingerprint import base_fingerprint
 from hf_tuner.models.head import head_modules, new_modules, pooler_modules
 from hf_tuner.models.labels import align_labels
@@ -52,11 +55,20 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def located(run: Run) -> tuple[str, str | None]:
+    """Folder or Hub id of the run's model, and for a Hub id the commit that its revision stands for."""
+    source = resolve_model(run.model)
+    if Path(source).is_dir():
+        return source, None
+    commit = pin(source, "model", run.model_revision)
+    return source, commit or run.model_revision
+
+
 def load_config(run: Run, **options: Any) -> Any:
     """The model's configuration, cleaned of keys that would make loading do more than load."""
-    source = resolve_model(run.model)
-    with hub_errors("model", source, run.model_revision):
-        config = AutoConfig.from_pretrained(source, revision=run.model_revision, **options)
+    source, commit = located(run)
+    with hub_errors("model", source, commit):
+        config = AutoConfig.from_pretrained(source, revision=commit, **options)
     for key in ("quantization_config", "_attn_implementation_internal"):
         value = getattr(config, key, None)
         if value is None or (key != "quantization_config" and "/" not in str(value)):
@@ -68,12 +80,13 @@ def load_config(run: Run, **options: Any) -> Any:
 
 def load_processor(run: Run) -> Any:
     """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files."""
-    source = resolve_model(run.model)
+    source, commit = located(run)
     if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in TOKENIZER_FILES):
         raise ArtifactError(f"{source} has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
                             "save the tokenizer beside the model: tokenizer.save_pretrained(folder)")  # fmt: skip
-    with hub_errors("tokenizer", source, run.model_revision):
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=run.model_revision)
+    with hub_errors("tokenizer", source, commit):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=commit)
+        _require_tokenizer_files(source, commit)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
@@ -124,7 +137,7 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
         "pooling": pooling,
         "parameters": sum(p.numel() for p in model.parameters()),
         "fingerprint": base_fingerprint(model, skip=head),
-        "revision": getattr(model.config, "_commit_hash", None),
+        "revision": located(run)[1],
     }
     return model, notes
 
@@ -135,7 +148,7 @@ def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
     auto = getattr(transformers, task.auto_model)
     with torch.device("meta"):
         model = auto.from_config(config)
-        if not wants_mean(run.pooling, resolve_model(run.model), run.model_revision):
+        if not wants_mean(run.pooling, *located(run)):
             return model, False
         if not can_pool(model):
             refuse(run.pooling, model)
@@ -151,15 +164,31 @@ def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
 
 def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:
     """The model with its weights, safetensors only, and the keys the checkpoint did not bring or brought in another size."""
-    source = resolve_model(run.model)
+    source, commit = located(run)
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
-    with hub_errors("model", source, run.model_revision):
+    with hub_errors("model", source, commit):
         model, info = getattr(transformers, task.auto_model).from_pretrained(
-            source, config=config, revision=run.model_revision, dtype=DTYPES[run.dtype], use_safetensors=True,
+            source, config=config, revision=commit, dtype=DTYPES[run.dtype], use_safetensors=True,
             ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
+    if not Path(source).is_dir():
+        verify_cached(source, "model", commit)
+    settle_quantized(model)
     other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return model, sorted(info["missing_keys"]) + other_size
+
+
+def settle_quantized(model: Any) -> None:
+    """Keep bitsandbytes from changing a 4-bit model behind our back on a CPU.
+
+    At the first forward pass it casts every bias to the type it computes in, and where the processor knows bf16 it
+    repacks the weights for prediction into a form that training cannot read (and that small layers do not fit into).
+    """
+    for module in model.modules():
+        if type(module).__name__ == "Linear4bit":
+            module.support_avx512bf16_for_cpu = False
+            if module.bias is not None and module.compute_dtype is not None:
+                module.bias.data = module.bias.data.to(module.compute_dtype)
 
 
 def bare_model(model: Any) -> Any:
@@ -207,17 +236,34 @@ def check_vocabulary(tokenizer: Any, config: Any) -> None:
 
 @contextmanager
 def hub_errors(what: str, source: str, revision: str | None = None) -> Iterator[None]:
-    """Say in one sentence why something could not be loaded, instead of fifty lines of traceback."""
+    """Say in one sentence why something could not be loaded, instead of fifty lines of traceback.
+
+    When the Hub does not answer and the model is in the cache, what is inside goes on with the cached copy.
+    """
     local = Path(source).is_dir()
+    cached = not local and _cached(source, revision)
     if not local:
-        require_hub(f"the {what} {source}", cached=_cached(source, revision))
-    try:
-        yield
-    except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-        reason = str(error).strip().split("\n")[0][:300]
-        if local:
-            raise ArtifactError(f"the {what} in {source} cannot be loaded: {reason}") from error
-        raise EnvironmentFault(f"the {what} {source} cannot be loaded from the Hub: {reason}") from error
+        require_hub(f"the {what} {source}", cached=cached)
+    with offline() if cached and unreachable() else nullcontext():
+        try:
+            yield
+        except (*HUB_ERRORS, KeyError, json.JSONDecodeError) as error:
+            if local:
+                reason = str(error).strip().split("\n")[0][:300]
+                raise ArtifactError(f"the {what} in {source} cannot be loaded: {reason}") from error
+            raise explain(error, f"the {what} {source}", source) from error
+
+
+def _require_tokenizer_files(source: str, revision: str | None) -> None:
+    """Raise ArtifactError for a repository without a tokenizer: transformers makes up one of five tokens for it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return
+    found = [f for f in TOKENIZER_FILES if isinstance(try_to_load_from_cache(source, f, revision=revision), str)]
+    if not found:
+        raise ArtifactError(f"{source} on the Hub has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
+                            "its owner has to push the tokenizer as well")  # fmt: skip
 
 
 def _cached(source: str, revision: str | None) -> bool:

@@ -1,11 +1,12 @@
 """Merge an adapter into its base, and prove that the merged model answers as the adapter did."""
 
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from hf_tuner.console import say
-from hf_tuner.errors import ArtifactError, UsageError
+from hf_tuner.console import say, warn
+from hf_tuner.errors import ArtifactError, TunerError, UsageError
 
 
 def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float = 1e-5, force: bool = False) -> Path:
@@ -17,24 +18,25 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     into 4 bits destroys the adapter). Raises ArtifactError when refused.
     """
     from hf_tuner.evaluation.predict import logits_of
-    from hf_tuner.evaluation.verify import held_rows, same_predictions
+    from hf_tuner.evaluation.verify import same_predictions
+    from hf_tuner.hub.pull import local_run
     from hf_tuner.models.restore import restore
     from hf_tuner.models.save import save_model
 
-    folder = Path(run)
-    target = Path(output) if output else folder / "merged"
+    folder = local_run(run)
+    target = Path(output) if output else _beside(run, folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"--output {target} exists and is not an empty folder; choose another")
     saved = restore(folder)
     if saved.manifest.saves == "model":
         raise UsageError(f"{folder} holds a whole model ({saved.manifest.method}); there is nothing to merge")
     _refuse_unmergeable(saved.model, saved.manifest.method)
-    rows = held_rows(_rows_of(folder))
+    rows = _rows_of(saved)
     measured = logits_of(saved, rows)
     full = restore(folder, quantized=False).model
     merged = full.merge_and_unload(safe_merge=True)
     files = save_model(merged, saved.processor, target)
-    _write_beside(folder, target, saved, files)
+    _write_manifest(target, saved, files)
     proof = same_predictions(measured, target, rows, tolerance, name="merged = measured")
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
     if not proof.passed and not force:
@@ -43,31 +45,58 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
             f"the merged model drifts more than {tolerance:g} of the logits' scale and was not kept; "
             "--force keeps it, --tolerance allows more"
         )
+    _write_records(folder, target, files, proof)
     say(f"  merged model: {target} ({sum((target / f).stat().st_size for f in files) / 1e6:.0f} MB)")
     return target
 
 
-def _rows_of(folder: Path) -> Any:
+def _beside(run: Path | str, folder: Path) -> Path:
+    """RUN/merged; for a run on the Hub NAME-merged, here."""
+    from hf_tuner.hub.address import parse_address
+
+    address = parse_address(str(run))
+    return Path(f"{address.repo.split('/')[1]}-merged") if address else folder / "merged"
+
+
+def _rows_of(saved: Any) -> Any:
+    """Held rows of the run's own data; where that is not at hand (a run from the Hub), rows of the task's."""
     from hf_tuner.data.load import load_data
     from hf_tuner.evaluation.evaluate import data_settings
-    from hf_tuner.hub.manifest import read_manifest
-    from hf_tuner.models.restore import task_class
+    from hf_tuner.evaluation.verify import held_rows, sample_rows
 
-    manifest = read_manifest(folder)
-    data = load_data(data_settings(folder), task_class(manifest.task))
-    return next(data[s] for s in ("test", "validation", "train") if s in data)
+    try:
+        data = load_data(data_settings(saved.folder), type(saved.task))
+    except TunerError as error:
+        rows = sample_rows(saved.task)
+        warn(f"the run's data is not at hand ({str(error).splitlines()[0]}); {len(rows)} texts of ours are compared")
+        return rows
+    return held_rows(next(data[s] for s in ("test", "validation", "train") if s in data))
 
 
-def _write_beside(folder: Path, target: Path, saved: Any, files: list[str]) -> None:
+def _write_manifest(target: Path, saved: Any, files: list[str]) -> None:
     """The merged folder is a run of its own: manifest with lineage, so that predict and evaluate take it."""
-    from dataclasses import replace
-
-    from hf_tuner.hub.manifest import FILE
+    from hf_tuner.hub.manifest import FILE, file_digests
     from hf_tuner.models.save import write_text
 
-    lineage = [*saved.manifest.lineage, {"from": folder.name, "step": "merge", "method": saved.manifest.method}]
-    write_text(target / FILE, replace(saved.manifest, saves="model", lineage=lineage).text())
+    lineage = [*saved.manifest.lineage, {"from": saved.folder.name, "step": "merge", "method": saved.manifest.method}]
+    merged = replace(saved.manifest, saves="model", lineage=lineage, files=file_digests(target, files))
+    write_text(target / FILE, merged.text())
+
+
+def _write_records(folder: Path, target: Path, files: list[str], proof: Any) -> None:
+    """Settings, report and card beside the merged model, so that it can be pushed like any run."""
+    from hf_tuner.hub.card import card, read_facts
+    from hf_tuner.models.save import write_text
+    from hf_tuner.report.report import Report
+
     write_text(target / "run.yaml", (folder / "run.yaml").read_text(encoding="utf-8"))
+    report = Report.read(folder)
+    sizes = {name: (target / name).stat().st_size for name in files}
+    weights = sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
+    merged = replace(report, files=sizes, proofs=[*report.proofs, asdict(proof)],
+                     parameters={**report.parameters, "saved_bytes": weights})  # fmt: skip
+    write_text(target / "report.json", merged.text())
+    write_text(target / "README.md", card(read_facts(target)))
 
 
 def _refuse_unmergeable(model: Any, method: str) -> None:

@@ -1,6 +1,6 @@
 """Load what a run saved: its task, its processor and its model, on the base it was trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import transformers
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError
-from hf_tuner.hub.manifest import Manifest, read_manifest
+from hf_tuner.hub.manifest import Manifest, check_files, read_manifest
+from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
 from hf_tuner.models.load import (
     DTYPES,
@@ -35,14 +36,17 @@ class Restored:
     model: Any
 
 
-def restore(folder: Path | str, *, quantized: bool = True) -> Restored:
-    """Load a run folder into evaluation mode.
+def restore(run: Path | str, *, quantized: bool = True, base: str | None = None) -> Restored:
+    """Load a run, from its folder or from the Hub (user/name@revision), into evaluation mode.
 
-    `quantized=False` puts a QLoRA adapter on the unquantised base. Raises ArtifactError when files are missing,
-    empty or belong to another base.
+    `quantized=False` puts a QLoRA adapter on the unquantised base; `base` says where the base lies now. Raises
+    ArtifactError when files are missing, damaged, empty or belong to another base.
     """
-    folder = Path(folder)
+    folder = local_run(run)
     manifest = read_manifest(folder)
+    check_files(folder, manifest.files)
+    if base:
+        manifest = replace(manifest, base={**manifest.base, "id": base})
     task = restore_task(manifest)
     check_tensors(folder)
     processor = transformers.AutoTokenizer.from_pretrained(folder)

@@ -45,6 +45,10 @@ class Report:
         """What report.json holds, as plain values; numbers that are not finite become None."""
         return {f.name: plain(getattr(self, f.name)) for f in fields(self) if not f.metadata.get("page_only")}
 
+    def text(self) -> str:
+        """The content of report.json."""
+        return json.dumps(self.data(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
     def write(self, folder: str | Path) -> Path:
         """Write report.json, report.html and figures/*.png; returns the path of the page.
 
@@ -53,9 +57,8 @@ class Report:
         from hf_tuner.report import page, plots
 
         place = Path(folder)
-        text = json.dumps(self.data(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         figures = plots.figures(self.details)
-        write_file(place / "report.json", (text + "\n").encode())
+        write_file(place / "report.json", self.text().encode())
         for name, picture in figures.items():
             write_file(place / "figures" / f"{name}.png", picture.light)
         write_file(place / "report.html", page.render(self, figures).encode())

@@ -9,6 +9,17 @@ from hf_tuner.tasks._labels import Labels, infer
 
 CHARACTERS_PER_TOKEN = 20
 """Texts are cut at this many characters per allowed token before tokenising: a 1 MB row must not cost minutes."""
+SAMPLES = (
+    "Yes.",
+    "Where is my parcel?",
+    "This is the best film I have seen in years, and I do not say that lightly.",
+    "The bank charged me twice and nobody answers the phone.",
+    "Stocks fell on Tuesday after the central bank raised rates by a quarter of a point.",
+    "no idea what this is supposed to do, it broke after two days :(",
+    "¿Dónde está la biblioteca? 42 %, 3.14 — ok",
+    "A long text, to see that what is cut is cut alike. " * 40,
+)
+"""Short, long, happy, angry and odd; what they say does not matter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +56,12 @@ class TextClassification:
     def manifest(self) -> dict[str, Any]:
         """What `restore` needs, as plain data."""
         return {"labels": {**asdict(self.labels), "names": list(self.labels.names)}, "pair": self.pair}
+
+    def samples(self) -> list[dict[str, str]]:
+        """Rows to compare two models on where the run's own data is not at hand."""
+        rows = [{"text": text} for text in SAMPLES]
+        pairs = zip(rows, reversed(SAMPLES), strict=True)
+        return [{**row, "text_pair": other} for row, other in pairs] if self.pair else rows
 
     @property
     def problem(self) -> str:

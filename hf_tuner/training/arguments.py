@@ -25,7 +25,8 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
 
     Raises UsageError when TrainingArguments refuses a value or a combination.
     """
-    given = {k: v for k, v in run.training.items() if v is not None}
+    # The Trainer's own pushing is never switched on: see training/pushing.py.
+    given = {k: v for k, v in run.training.items() if v is not None and k != "push_to_hub" and not k.startswith("hub_")}
     method = catalog.load("methods", run.method)
     defaults: dict[str, Any] = {
         "learning_rate": method.learning_rate(parameters) * (FROM_NOISE if run.way_in == "random" else 1.0),

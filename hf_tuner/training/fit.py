@@ -24,6 +24,7 @@ from hf_tuner.training.callbacks import LogFile, Progress
 from hf_tuner.training.checkpoints import checkpoint_to_resume
 from hf_tuner.training.objective import class_weights, objective
 from hf_tuner.training.proofs import Movement, Proof, before_training, require, saved_bytes, trainable_table
+from hf_tuner.training.pushing import Pushing
 from hf_tuner.training.results import Measured, write_manifest, write_report
 from hf_tuner.training.signals import clean_stop
 from hf_tuner.training.trainer import TunerTrainer
@@ -59,6 +60,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         ready = {split: encoded(task, processor, rows, longest) for split, rows in data.items()}
     collate = task.collate(processor)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
+    pushing = Pushing.of(run, processor, _finish(run, method, model))
     proofs = require(before_training(model, method.SAVES))
     _announce(model, arguments, ready, method.SAVES)
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
@@ -66,7 +68,10 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
     with clock("train"):
-        trained = _train(run, task, model, collate, ready, arguments, start)
+        if getattr(method, "TRAINED_BY_WAY_IN", False):
+            trained = _fitted(model, start)
+        else:
+            trained = _train(run, task, model, collate, ready, arguments, pushing.callbacks)
     with clock("evaluate"):
         measured = _measure(task, trained.model, collate, ready, start, arguments.per_device_eval_batch_size)
     proofs = require([*proofs, *trained.proofs, *measured.proofs])
@@ -81,6 +86,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
             (run.folder / FILE).unlink()  # without it no verb takes the folder for a finished run
         require(proofs)
         _show(write_report(run, model, results, proofs, clock.phases), run)
+        pushing.finish(run.folder)
     _wait_for_all()
     return Report.read(run.folder)
 
@@ -102,13 +108,16 @@ class Evaluated:
     proofs: list[Proof]
 
 
+def _fitted(model: Any, start: WayIn) -> Trained:
+    """A model whose training was the way in: the head that was fitted on frozen features."""
+    return Trained(model, require([Proof("the head is fitted on frozen features", start.set_head, start.note)]), [])
+
+
 def _train(
-    run: Run, task: Any, model: Any, collate: Callable, ready: dict[str, Any], arguments: Any, start: WayIn
+    run: Run, task: Any, model: Any, collate: Callable, ready: dict[str, Any], arguments: Any, more: list[Any]
 ) -> Trained:
+    """Train with the callbacks of the method, ours, and `more`."""
     method = catalog.load("methods", run.method)
-    if getattr(method, "TRAINED_BY_WAY_IN", False):
-        name = "the head is fitted on frozen features"
-        return Trained(model, require([Proof(name, start.set_head, start.note)]), [])
     weights = class_weights(
         run.class_weights, task.labels.names, ready["train"].with_format(None)["labels"][:], task.problem
     )
@@ -119,7 +128,7 @@ def _train(
     per_update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     # The method's own come first: gradual freezes before `moved` looks at what trains.
     callbacks = method.callbacks(run.method_config) if hasattr(method, "callbacks") else []
-    callbacks += [moved, Progress(per_update), LogFile(run.folder / "log.jsonl")]
+    callbacks += [moved, Progress(per_update), LogFile(run.folder / "log.jsonl"), *more]
     _without_default_printing(trainer)
     for callback in callbacks:
         trainer.add_callback(callback)

@@ -13,8 +13,8 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.data.fingerprint import fingerprints
 from hf_tuner.evaluation.intervals import scores_with_intervals
-from hf_tuner.hub.card import card
-from hf_tuner.hub.manifest import FILE, Manifest
+from hf_tuner.hub.card import card, read_facts
+from hf_tuner.hub.manifest import FILE, Manifest, file_digests
 from hf_tuner.models.load import bare_model
 from hf_tuner.models.save import write_text
 from hf_tuner.report.classification import describe
@@ -51,12 +51,14 @@ def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
         saves=catalog.load("methods", run.method).SAVES,
         base={"id": run.model if not Path(run.model).is_dir() else str(Path(run.model).resolve()),
               "revision": notes["revision"], "fingerprint": notes["fingerprint"], "parameters": notes["parameters"],
-              "pooling": notes["pooling"],
+              "pooling": notes["pooling"], "layers": getattr(bare_model(model).config, "num_hidden_layers", None),
             "dtype": run.dtype,
               "head": list(notes["head"]), "method": _plain(run.method_config)},
         data={"dataset": run.dataset, "columns": run.columns, "fingerprints": fingerprints(results.data),
-              "rows": {split: len(rows) for split, rows in results.data.items()}},
+              "rows": {split: len(rows) for split, rows in results.data.items()},
+              **getattr(results.data, "tuner_notes", {})},
         max_length=results.max_length,
+        files=file_digests(run.folder, results.files),
     )  # fmt: skip
     write_text(run.folder / FILE, manifest.text())
     return manifest
@@ -85,7 +87,7 @@ def write_report(run: Run, model: Any, results: Measured, proofs: list[Proof], s
         details={**_details(run, results, references, main), **_shape(model)},
     )
     report.write(run.folder)
-    write_text(run.folder / "README.md", card(run, task, report))
+    write_text(run.folder / "README.md", card(read_facts(run.folder)))
     return report
 
 

@@ -1,0 +1,52 @@
+"""rerun: the same run again, from its own settings, with the model and the data of the same commits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hf_tuner import catalog
+from hf_tuner.cli._words import Words
+from hf_tuner.errors import UsageError
+
+OF_THE_FIRST_RUN = ("output_dir", "overwrite", "resume", "push_to_hub", "create_pr")
+"""Settings that say where the first run went, not what it did."""
+
+
+def main(words: Sequence[str]) -> None:
+    """hf-tuner rerun RUN [--output-dir FOLDER] [any flag of a run, to change it]"""
+    if not words or words[0] in ("-h", "--help"):
+        Words("rerun", __doc__).run_folder().read(words)
+    name, changes = words[0], list(words[1:])
+    if name.startswith("-"):
+        raise UsageError("hf-tuner rerun: the run comes first: hf-tuner rerun RUN [--output-dir FOLDER]")
+    from tempfile import TemporaryDirectory
+
+    import yaml
+
+    from hf_tuner.hub.manifest import read_manifest
+    from hf_tuner.hub.pull import local_run
+    from hf_tuner.launching import launch_file
+
+    folder = local_run(name)
+    manifest = read_manifest(folder)
+    settings = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    again = pinned(
+        {k: v for k, v in settings.items() if k not in OF_THE_FIRST_RUN and not k.startswith("hub_")}, manifest
+    )
+    with TemporaryDirectory() as aside:
+        path = f"{aside}/run.yaml"
+        with open(path, "w", encoding="utf-8") as file:
+            yaml.safe_dump(again, file, sort_keys=False, allow_unicode=True)
+        load = lambda: catalog.load("recipes", manifest.task).recipe  # noqa: E731
+        launch_file(catalog.path("recipes", manifest.task), ["--config", path, *changes], load)
+
+
+def pinned(settings: dict[str, Any], manifest: Any) -> dict[str, Any]:
+    """The settings with the commits of base model and data that the manifest names."""
+    result = dict(settings)
+    if manifest.base.get("revision"):
+        result["model_revision"] = manifest.base["revision"]
+    commit, dataset = manifest.data.get("revision"), str(settings.get("dataset") or "")
+    if commit and "@" not in dataset:
+        name, mark, sample = dataset.partition("#")
+        result["dataset"] = f"{name}@{commit}{mark}{sample}"
+    return result

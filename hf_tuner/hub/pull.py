@@ -1,0 +1,104 @@
+"""From the Hub to a folder: a run of somebody else, fetched whole, checked byte for byte."""
+
+import shutil
+from pathlib import Path
+from tempfile import mkdtemp
+
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.file_download import repo_folder_name
+
+from hf_tuner.console import say, warn
+from hf_tuner.errors import ArtifactError, EnvironmentFault, UsageError
+from hf_tuner.hub.address import Address, parse_address
+from hf_tuner.hub.checksums import verify_cached
+from hf_tuner.hub.client import bounded, is_offline
+from hf_tuner.hub.faults import hub_faults
+from hf_tuner.hub.files import PUBLIC
+from hf_tuner.hub.manifest import FILE
+from hf_tuner.hub.pins import cached_commit, pin
+from hf_tuner.hub.reach import require_hub, unreachable
+
+
+def local_run(name: Path | str) -> Path:
+    """The folder of a run: the one that `name` is, or a checked copy in the cache of the run on the Hub.
+
+    Raises ArtifactError when it is no finished run or its bytes are not those that were saved, EnvironmentFault when
+    it cannot be fetched.
+    """
+    address = parse_address(str(name))
+    if address is None:
+        return Path(name)
+    folder = fetch(address)
+    if not (folder / FILE).is_file():
+        raise ArtifactError(
+            f"{address} holds no {FILE}: it is not a finished run of hf-tuner. Load it with peft or transformers"
+        )
+    return folder
+
+
+def fetch(address: Address) -> Path:
+    """Download what is published of a run into the cache of the Hub's client, whole, and check it."""
+    bounded()
+    reason = "HF_HUB_OFFLINE is set" if is_offline() else unreachable()
+    folder = _cached(address) if reason else _download(address)
+    if folder is None:
+        require_hub(f"the run {address}")
+        raise EnvironmentFault(f"the run {address} is not in the cache, and the Hub cannot be asked: {reason}")
+    if reason:
+        say(f"  note      the Hub is not asked ({reason}); the cached copy of {address} is used")
+    return folder
+
+
+def pull(name: str, output: Path | str | None = None) -> Path:
+    """Copy a run from the Hub into a folder of one's own (default: its name). Raises UsageError when that is not empty."""
+    address = parse_address(name)
+    if address is None:
+        raise UsageError(f'"{name}" is not the address of a run on the Hub; expected user/name, user/name@revision or '
+                         "user/name@revision/subfolder")  # fmt: skip
+    target = Path(output) if output else Path((address.subfolder or address.repo).split("/")[-1])
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"--output {target} exists and is not an empty folder; choose another")
+    source = local_run(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        aside.chmod(0o755)
+        shutil.copytree(source, aside, dirs_exist_ok=True)  # the cache holds links; a copy does not
+        if target.exists():
+            target.rmdir()
+        aside.replace(target)
+    except OSError as error:
+        raise EnvironmentFault(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def _download(address: Address) -> Path:
+    inside = f"{address.subfolder}/" if address.subfolder else ""
+    what = f"the run {address}"
+    commit = pin(address.repo, "model", address.revision)
+    for again in (False, True):
+        with hub_faults(what, address.repo):
+            patterns = [inside + pattern for pattern in PUBLIC]
+            root = snapshot_download(address.repo, revision=commit, allow_patterns=patterns)
+        try:
+            verify_cached(address.repo, "model", commit)
+            break
+        except ArtifactError as error:
+            if again:
+                raise
+            warn(f"{error.args[0].split(';')[0]}; fetching it once more")
+    folder = Path(root) / address.subfolder
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise ArtifactError(f"{what}: nothing of a run lies there; a repository's runs may lie in its subfolders: "
+                            f"{address.repo}@{address.revision or 'main'}/SUBFOLDER")  # fmt: skip
+    return folder
+
+
+def _cached(address: Address) -> Path | None:
+    """The folder in the client's cache; whether it is whole, the manifest's list of files tells."""
+    commit = cached_commit(address.repo, "model", address.revision)
+    root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=address.repo, repo_type="model")
+    folder = root / "snapshots" / str(commit) / address.subfolder
+    return folder if folder.is_dir() else None

@@ -1,0 +1,251 @@
+"""Push a finished run: one commit or none, safe to repeat, compared with the local files before it is called done."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
+
+from hf_tuner.console import say
+from hf_tuner.errors import ArtifactError, EnvironmentFault
+from hf_tuner.hub.client import api
+from hf_tuner.hub.faults import HUB_ERRORS, explain, hub_faults, is_transient
+from hf_tuner.hub.files import PUBLIC, public_files
+from hf_tuner.hub.manifest import sha256
+from hf_tuner.hub.preflight import Destination
+from hf_tuner.hub.publish import published
+
+AT_ONCE = 100
+"""Files of one commit on main; more go to a pull request in several, which is then merged: main changes all at once."""
+ATTEMPTS = 3
+PAUSES = (1.0, 3.0)
+"""Seconds before the second and the third attempt at a commit."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did: the repository's address, the commit its files are at, and how many were sent."""
+
+    url: str
+    commit: str
+    sent: int
+    pull_request: str | None = None
+
+
+def push(folder: Path, to: Destination) -> Pushed:
+    """Push a finished run and compare what the Hub then holds with what was sent, file by file.
+
+    `to` comes from `preflight`. Files that are there already are not sent again, so that running it again resumes or
+    does nothing. Raises EnvironmentFault when it cannot be done; the local run is never touched.
+    """
+    with published(folder, repo=to.repo, revision=to.revision, subfolder=to.subfolder, **_about_base(folder)) as ready:
+        require_same(folder, ready)
+        files = {name.as_posix(): ready / name for name in public_files(ready)}
+        say(
+            f"  push      {len(files)} files, {_megabytes(files):.1f} MB → {to.repo}{'@' + to.revision if to.revision else ''}"
+        )
+        done = send(files, to, title=f"{folder.resolve().name} ({_digest(files)})")
+    if to.tag:
+        with hub_faults(f"the tag {to.tag} of {to.repo}"):
+            api().create_tag(to.repo, tag=to.tag, revision=done.commit, exist_ok=True)
+    what = f"{done.sent} files sent" if done.sent else "nothing to send: it is there already"
+    say(f"  pushed    {done.pull_request or done.url} ({what}; the Hub's files are the local ones)")
+    return done
+
+
+def require_same(folder: Path, ready: Path) -> None:
+    """Reload what is about to be pushed in a fresh process. Raises ArtifactError when it does not answer as the run does."""
+    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.evaluation.verify import same_predictions, sample_rows
+    from hf_tuner.models.restore import restore
+
+    saved = restore(folder)
+    rows = sample_rows(saved.task)
+    tolerance = 0.0 if saved.model.device.type == "cpu" else 1e-3
+    base = str(saved.manifest.base["id"]) if saved.manifest.saves == "adapter" else None
+    proof = same_predictions(logits_of(saved, rows), ready, rows, tolerance, "pushed = saved", base)
+    say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
+    if not proof.passed:
+        raise ArtifactError(
+            f"what would be pushed does not answer as {folder} does ({proof.detail}); nothing was pushed"
+        )
+
+
+def send(files: Mapping[str, Path], to: Destination, title: str, remove: Sequence[str] = ()) -> Pushed:
+    """Make the run's place in the repository hold exactly `files` (path there: file here) of what we publish.
+
+    Our own files that are there and not in `files` are removed; anything else in the repository is left alone. `remove`
+    names more of ours to remove. Raises EnvironmentFault.
+    """
+    place = f"{to.subfolder}/" if to.subfolder else ""
+    wanted = {place + name: path for name, path in files.items()}
+    with hub_faults(f"pushing to {to.repo}", to.repo):
+        head = _ready(to)
+        there = remote_files(to.repo, head)
+    add = [CommitOperationAdd(name, path) for name, path in wanted.items() if not _same(path, there.get(name))]
+    stale = {n for n in there if _ours(n, place) and n not in wanted} | {n for n in remove if n in there}
+    operations = [*add, *(CommitOperationDelete(name) for name in sorted(stale))]
+    url = f"{api().endpoint}/{to.repo}"
+    if not operations:
+        return Pushed(url, head, 0)
+    if not to.create_pr and (to.revision or len(operations) <= AT_ONCE):
+        commit = _commit(to.repo, operations, title, to.revision or "main", head, wanted)
+        return Pushed(url, commit, len(add))
+    return replace(_through_pull_request(to, operations, title, wanted), sent=len(add))
+
+
+def remote_files(repo: str, revision: str) -> dict[str, RepoFile]:
+    """What a repository holds at a revision, by path."""
+    listed = api().list_repo_tree(repo, recursive=True, revision=revision)
+    return {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
+
+
+def differing(wanted: Mapping[str, Path], repo: str, revision: str) -> list[str]:
+    """Paths whose remote content is not that of the local file."""
+    there = remote_files(repo, revision)
+    return [name for name, path in wanted.items() if not _same(path, there.get(name))]
+
+
+def _ready(to: Destination) -> str:
+    """Make repository and branch where they are missing; the commit that the push starts from."""
+    try:
+        info = api().model_info(to.repo)
+    except RepositoryNotFoundError:
+        if to.create_pr:
+            raise
+        # A token that may not create "succeeds" with exist_ok; preflight has looked at that.
+        api().create_repo(to.repo, private=bool(to.private), exist_ok=True)
+        info = api().model_info(to.repo)
+    if to.revision is None:
+        return str(info.sha)
+    branches = {b.name: b.target_commit for b in api().list_repo_refs(to.repo).branches}
+    if to.revision not in branches:
+        api().create_branch(to.repo, branch=to.revision, exist_ok=True)
+        branches = {b.name: b.target_commit for b in api().list_repo_refs(to.repo).branches}
+    return str(branches[to.revision])
+
+
+def _commit(
+    repo: str, operations: list[Any], title: str, revision: str, parent: str, wanted: Mapping[str, Path]
+) -> str:
+    """One commit, tried again while that may help; a commit whose answer was lost counts as made.
+
+    Raises EnvironmentFault when the files did not arrive.
+    """
+    for attempt in range(ATTEMPTS):
+        try:
+            info: CommitInfo = api().create_commit(
+                repo, _anew(operations), commit_message=title, revision=revision, parent_commit=parent
+            )
+        except HUB_ERRORS as error:
+            arrived = _arrived(wanted, operations, repo, revision)
+            if arrived:
+                say("  hub       the answer was lost, but the commit is there")
+                return arrived
+            if attempt + 1 == ATTEMPTS or not is_transient(error):
+                raise explain(error, f"pushing to {repo}", repo) from error
+            time.sleep(PAUSES[attempt])
+        else:
+            _compared(wanted, repo, info.oid)
+            return str(info.oid)
+    raise AssertionError("every attempt returns or raises")
+
+
+def _through_pull_request(to: Destination, operations: list[Any], title: str, wanted: Mapping[str, Path]) -> Pushed:
+    """Commit in parts to a pull request and merge it, unless the pull request itself was asked for."""
+    what = f"pushing to {to.repo}"
+    with hub_faults(what, to.repo):
+        request = api().create_pull_request(to.repo, title=title, description="Pushed by hf-tuner.")
+        branch, parent = str(request.git_reference), None
+        parts = [operations[i : i + AT_ONCE] for i in range(0, len(operations), AT_ONCE)]
+        for number, part in enumerate(parts, 1):
+            names = {o.path_in_repo for o in part}
+            expected = {n: p for n, p in wanted.items() if n in names}
+            parent = parent or str(api().repo_info(to.repo, revision=branch).sha)
+            parent = _commit(to.repo, part, f"{title}, part {number} of {len(parts)}", branch, parent, expected)
+        _compared(wanted, to.repo, branch)
+        url = f"{api().endpoint}/{to.repo}"
+        if to.create_pr:
+            return Pushed(url, str(parent), len(operations), request.url)
+        api().change_discussion_status(to.repo, request.num, "open")  # it is born as a draft
+        api().merge_pull_request(to.repo, request.num, comment="Complete: every file was compared with the local one.")
+        merged = str(api().model_info(to.repo, revision=to.revision).sha)
+        _compared(wanted, to.repo, merged)
+        return Pushed(url, merged, len(operations))
+
+
+def _anew(operations: list[Any]) -> list[Any]:
+    """The operations as they were before an attempt: the client marks files that it has uploaded."""
+    return [
+        CommitOperationAdd(o.path_in_repo, o.path_or_fileobj) if isinstance(o, CommitOperationAdd) else o
+        for o in operations
+    ]
+
+
+def _arrived(wanted: Mapping[str, Path], operations: list[Any], repo: str, revision: str) -> str:
+    """The commit that holds all that was to be sent, or "" when it does not or cannot be asked."""
+    gone = {o.path_in_repo for o in operations if isinstance(o, CommitOperationDelete)}
+    try:
+        head = str(api().repo_info(repo, revision=revision).sha)
+        there = remote_files(repo, head)
+    except HUB_ERRORS:
+        return ""
+    whole = all(_same(path, there.get(name)) for name, path in wanted.items()) and not gone & set(there)
+    return head if whole else ""
+
+
+def _compared(wanted: Mapping[str, Path], repo: str, revision: str) -> None:
+    with hub_faults(f"comparing {repo} with the local files"):
+        wrong = differing(wanted, repo, revision)
+    if wrong:
+        raise EnvironmentFault(f"{repo} does not hold what was sent ({', '.join(wrong[:3])} differ); push again")
+
+
+def _same(path: Path, entry: RepoFile | None) -> bool:
+    """Whether a remote file is this local one, by the hash the Hub keeps of it."""
+    if entry is None or entry.size != path.stat().st_size:
+        return False
+    if entry.lfs is not None:
+        return bool(entry.lfs.sha256 == sha256(path))
+    content = path.read_bytes()
+    return bool(entry.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest())
+
+
+def _ours(name: str, place: str) -> bool:
+    """Whether a remote path is a file that a push to this place may replace."""
+    inside = name.removeprefix(place)
+    return name.startswith(place) and any(
+        fnmatchcase(inside, pattern) and inside.count("/") == pattern.count("/") for pattern in PUBLIC
+    )
+
+
+def _about_base(folder: Path) -> dict[str, Any]:
+    """Licence and languages of the base model, where its card on the Hub tells them."""
+    from hf_tuner.hub.manifest import read_manifest
+
+    base = read_manifest(folder).base
+    if Path(base["id"]).is_dir() or "/" not in base["id"]:
+        return {}
+    try:
+        data = api().model_info(base["id"], revision=base["revision"]).card_data
+    except HUB_ERRORS:
+        return {}
+    languages = getattr(data, "language", None) or ()
+    return {"licence": getattr(data, "license", None),
+            "languages": (languages,) if isinstance(languages, str) else tuple(languages)}  # fmt: skip
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    """8 digits for the content of all files."""
+    whole = hashlib.sha256("".join(f"{name} {sha256(path)}\n" for name, path in sorted(files.items())).encode())
+    return whole.hexdigest()[:8]
+
+
+def _megabytes(files: Mapping[str, Path]) -> float:
+    return sum(p.stat().st_size for p in files.values()) / 1e6

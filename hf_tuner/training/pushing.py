@@ -1,0 +1,151 @@
+"""Pushing while training: each checkpoint under its own name, in the background, never in the way of the run.
+
+The Trainer's own pushing uploads whatever lies in the output folder at the moment (so a commit called "step 4" can hold
+step 6), says nothing when a push fails, and waits for ever for a Hub that hangs. Here a checkpoint's files are set aside
+the moment it is saved; one thread sends them, newest first; a failure is said at once and tried again with the next save.
+"""
+
+import shlex
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from transformers import TrainerCallback
+
+from hf_tuner.config import Run
+from hf_tuner.console import is_main, say, warn
+from hf_tuner.errors import EnvironmentFault, TunerError
+from hf_tuner.hub.card import in_progress
+from hf_tuner.hub.files import PROCESSOR, WEIGHTS, public_files
+from hf_tuner.hub.preflight import IN_PROGRESS, Destination, destination_of, preflight
+from hf_tuner.hub.publish import clean_texts, refuse_secrets
+from hf_tuner.hub.push import push, send
+
+PATIENCE = 120.0
+"""Seconds that the end of training waits for a push that is under way."""
+
+
+class Pushing:
+    """What a run does with the Hub: nothing, or push its checkpoints while it trains and itself when it is finished."""
+
+    def __init__(self, to: Destination | None, checkpoints: "PushCheckpoints | None") -> None:
+        self.to, self.checkpoints = to, checkpoints
+
+    @classmethod
+    def of(cls, run: Run, processor: Any, finish: Callable[[Path], None] | None) -> "Pushing":
+        """From the run's settings; `finish` completes a saved adapter in a folder (see `save_model`)."""
+        to = destination_of(run) if is_main() else None
+        if to is None:
+            return cls(None, None)
+        to = to if "/" in to.repo else preflight(to)  # launched runs bring the full name
+        return cls(to, None if to.strategy == "end" else PushCheckpoints(run, to, processor, finish))
+
+    @property
+    def callbacks(self) -> list[TrainerCallback]:
+        """Callbacks for the Trainer."""
+        return [self.checkpoints] if self.checkpoints else []
+
+    def finish(self, folder: Path) -> None:
+        """Push the finished run. Raises EnvironmentFault that says how to try again; the run itself is safe."""
+        if self.to is None:
+            return
+        if self.checkpoints is not None:
+            self.checkpoints.finish()
+        try:
+            push(folder, self.to)
+        except TunerError as error:
+            raise EnvironmentFault(
+                f"{error}\nThe run is finished, verified and safe in {folder}; it was not pushed. Try again:\n"
+                f"  {push_command(folder, self.to)}"
+            ) from error
+
+
+def push_command(folder: Path, to: Destination) -> str:
+    """The command that pushes a finished run."""
+    words = ["hf-tuner", "push", str(folder), "--hub-model-id", to.repo]
+    words += ["--hub-private-repo"] if to.private else []
+    words += ["--hub-revision", to.revision] if to.revision else []
+    words += ["--create-pr"] if to.create_pr else []
+    return shlex.join(words)
+
+
+class PushCheckpoints(TrainerCallback):
+    """Sends weights and processor of every checkpoint to the Hub, as `--hub-strategy` asks.
+
+    every_save: at the root of the repository; checkpoint: also in last-checkpoint/; all_checkpoints: also each in
+    its checkpoint-N/. Optimiser states are pickles and stay here, so a run goes on only where it was started.
+    """
+
+    def __init__(self, run: Run, to: Destination, processor: Any, finish: Callable[[Path], None] | None) -> None:
+        self.run, self.to, self.processor, self.complete = run, to, processor, finish
+        self.waiting: list[tuple[int, Path]] = []
+        self.lock = threading.Lock()
+        self.worker: threading.Thread | None = None
+        self.steps = 0
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Set the checkpoint's files aside and see that somebody sends them."""
+        if not state.is_world_process_zero:
+            return
+        source = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        aside = Path(mkdtemp(prefix="hf-tuner-checkpoint-"))
+        for name in public_files(source, WEIGHTS):
+            shutil.copyfile(source / name, aside / name)
+        if self.complete is not None:
+            self.complete(aside)
+        self.processor.save_pretrained(aside)
+        self.steps = state.max_steps
+        with self.lock:
+            self.waiting.append((state.global_step, aside))
+            if self.worker is None or not self.worker.is_alive():
+                self.worker = threading.Thread(target=self._send_all, daemon=True, name="push")
+                self.worker.start()
+
+    def finish(self) -> None:
+        """Wait, not for ever, for what is under way; what is left is dropped: the finished run is pushed next."""
+        with self.lock:
+            if self.to.strategy != "all_checkpoints":
+                self._drop(self.waiting)
+            worker = self.worker
+        if worker is not None:
+            worker.join(PATIENCE)
+        with self.lock:
+            self._drop(self.waiting)
+
+    def _send_all(self) -> None:
+        while True:
+            with self.lock:
+                if not self.waiting:
+                    self.worker = None
+                    return
+                if self.to.strategy != "all_checkpoints":
+                    self._drop(self.waiting[:-1])
+                step, aside = self.waiting.pop(0)
+            try:
+                self._send(step, aside)
+                say(f"  hub       step {step} is on the Hub")
+            except TunerError as error:
+                warn(f"step {step} was not pushed ({error}); training goes on, the next save is pushed again")
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def _send(self, step: int, aside: Path) -> None:
+        clean_texts(aside)
+        (aside / "README.md").write_text(in_progress(self.run.resolved(), step, self.steps), encoding="utf-8")
+        refuse_secrets(aside, self.run.folder)
+        files = {p.as_posix(): aside / p for p in public_files(aside, (*WEIGHTS, *PROCESSOR, "README.md"))}
+        title = f"{IN_PROGRESS}, step {step}"
+        send(files, self.to, title)  # an older run's manifest goes: it does not speak of these weights
+        place = {"checkpoint": "last-checkpoint", "all_checkpoints": f"checkpoint-{step}"}.get(self.to.strategy)
+        if place:
+            below = "/".join(p for p in (self.to.subfolder, place) if p)
+            send(files, replace(self.to, subfolder=below), title)
+
+    def _drop(self, entries: list[tuple[int, Path]]) -> None:
+        for entry in list(entries):
+            self.waiting.remove(entry)
+            shutil.rmtree(entry[1], ignore_errors=True)
