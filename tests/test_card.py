@@ -71,6 +71,7 @@ def facts(problem: str = "single", saves: str = "adapter", pair: bool = False, *
     manifest = Manifest(
         task="text-classification", method="lora" if saves == "adapter" else "full", saves=saves, max_length=64,
         settings={"labels": {"problem": problem, "names": names, "note": "two classes", "raw": "names"}, "pair": pair},
+        training={"learning_rate": 1.8e-4, "epochs": 3.0, "rows_per_update": 32, "precision": "bf16 autocast"},
         base={**base, **more.pop("base", {})}, data={**data, **more.pop("data", {})})  # fmt: skip
     report = Report(
         task=manifest.task, method=manifest.method, model=base["id"], dataset=data["dataset"], rows=data["rows"],
@@ -277,7 +278,7 @@ def test_a_card_says_what_one_should_know_before_use() -> None:
         "hf-tuner predict alice/run@v1/en --input",
         "hf-tuner rerun alice/run@v1/en",
         "[`stanfordnlp/imdb`](https://huggingface.co/datasets/stanfordnlp/imdb), configuration `plain_text`",
-        "- learning rate: `0.00018`, the method's default",
+        "- learning rate: `0.00018`\n- rows per update: `32`\n- precision: `bf16 autocast`",
         "- epochs: `3.0` (`87` updates)",
         "- CO2: 0.5 kg",
         "cut at 64 tokens",

@@ -375,15 +375,13 @@ def test_prompts_refuse_token_labels() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.parametrize("bits", [4, 8])
 def test_qlora_trains_beside_a_quantised_base(bits: int, tmp_path: Path) -> None:
-    module = catalog.load("methods", "qlora")
+    module, head = catalog.load("methods", "qlora"), ("classifier", "bert.pooler")
     config = module.Config(bits=bits, r=4)
+    options = {"quantization_config": module.quantization(config, head)}
     tiny().save_pretrained(tmp_path / "base")
-    head = ("classifier", "bert.pooler")
 
     def base() -> transformers.PreTrainedModel:
-        model = transformers.BertForSequenceClassification.from_pretrained(
-            tmp_path / "base", quantization_config=module.quantization(config, head)
-        )
+        model = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "base", **options)
         settle_quantized(model)
         return model
 
@@ -394,8 +392,7 @@ def test_qlora_trains_beside_a_quantised_base(bits: int, tmp_path: Path) -> None
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     train(model, steps=2)
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert {n for n in before if is_head(n)} <= moved
-    assert any("lora_A" in n for n in moved)
+    assert {n for n in before if is_head(n)} <= moved and any("lora_A" in n for n in moved)
     assert all("lora_" in n or is_head(n) for n in moved)
     expected = logits(model)
     model.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)

@@ -5,7 +5,6 @@ and labels are strangers' text: in the front matter they are plain one-line valu
 escaped (see `hf_tuner.hub.markdown`), and none is longer than a line.
 """
 
-import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +20,6 @@ from hf_tuner.hub.usage import usage
 from hf_tuner.models.restore import task_class
 from hf_tuner.report import wording
 from hf_tuner.report.table import headline_split, verdict
-from hf_tuner.training.arguments import FROM_NOISE, rows_per_update
 
 __all__ = ["Facts", "card", "front_matter", "in_progress", "read_facts"]
 
@@ -244,11 +242,13 @@ def _source(data: Data) -> str:
 
 def _training(facts: Facts) -> str:
     settings, report = facts.settings, facts.report
-    lines = [f"- learning rate: {_learning_rate(facts)}", *_length(facts)]
     given = {k: v for k, v in settings.items() if v is not None}
-    batch = rows_per_update(given) // int(os.environ.get("WORLD_SIZE", "1"))
-    each = " on each process" if (given.get("num_processes") or 1) > 1 or "accelerate_config" in given else ""
-    lines.append(f"- rows per update: {count(batch)}{each}")
+    ran = facts.manifest.training
+    shown = {
+        name.replace("_", " "): f"{v:g}" if isinstance(v, float) else v for name, v in ran.items() if name != "epochs"
+    }
+    lines = [f"- {name}: {code(value)}" for name, value in shown.items()]
+    lines += _length(facts)
     method = {k: v for k, v in facts.manifest.base["method"].items() if v is not None}
     plain = [k for k in PLAIN if facts.task.labels.names or k not in ("loss", "class_weights")]
     chosen = {k: given[k] for k in (*plain, *OWN) if k in given}
@@ -264,17 +264,9 @@ def _training(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def _learning_rate(facts: Facts) -> str:
-    given = facts.settings.get("learning_rate")
-    if given is not None:
-        return code(given, 40)
-    rate = catalog.load("methods", facts.manifest.method).learning_rate(facts.manifest.base["parameters"])
-    return f"`{rate * (FROM_NOISE if facts.settings.get('way_in') == 'random' else 1):g}`, the method's default"
-
-
 def _length(facts: Facts) -> list[str]:
-    """How long was trained: as logged, or else as asked."""
-    epochs = facts.progress.get("epoch", facts.settings.get("num_train_epochs"))
+    """How long was trained, as logged."""
+    epochs = facts.progress.get("epoch")
     step = facts.progress.get("step")
     return (
         [f"- epochs: {code(epochs, 40)}" + (f" ({code(step, 40)} updates)" if step else "")]

@@ -29,6 +29,8 @@ class Manifest:
     data: dict[str, Any]
     """dataset, columns, rows and fingerprint per split."""
     max_length: int
+    training: dict[str, Any] = field(default_factory=dict)
+    """Learning rate, epochs, rows per update, processes, precision and device that training ran with."""
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Size and sha256 of every file that belongs to the model and its processor."""
     lineage: list[dict[str, Any]] = field(default_factory=list)

@@ -8,7 +8,6 @@ optimiser states and every pickle, logs, and the report's page, which quotes row
 import json
 import mmap
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,10 +23,8 @@ from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.card import card, read_facts
 from hf_tuner.hub.files import public_files
 from hf_tuner.hub.manifest import FILE, check_files, file_digests, read_manifest
+from hf_tuner.hub.markdown import PATH
 from hf_tuner.models.save import check_tensors
-
-PATH = re.compile(r"(?<![\w.:/>])~?/(?:[^/\s'\"`,;:()\[\]{}|<>]+/)+([^/\s'\"`,;:()\[\]{}|<>]+)/?")
-"""A path from the root or home with at least one folder in it; its last part is what may be said."""
 
 
 @contextmanager

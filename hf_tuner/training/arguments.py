@@ -69,6 +69,18 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     return arguments
 
 
+def effective(arguments: TrainingArguments) -> dict[str, Any]:
+    """What training really ran with, defaults worked out: for the manifest and the card."""
+    return {
+        "learning_rate": arguments.learning_rate,
+        "epochs": float(arguments.num_train_epochs),
+        "rows_per_update": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
+        "processes": arguments.world_size,
+        "precision": "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    }
+
+
 def wants_bf16(given: dict[str, Any]) -> bool:
     """Autocast in bf16 where the processor computes in it natively and the user did not choose."""
     if given.get("fp16") or "bf16" in given:

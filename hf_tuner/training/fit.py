@@ -19,7 +19,7 @@ from hf_tuner.hub.manifest import FILE
 from hf_tuner.models.load import bare_model, check_vocabulary, max_length, share_padding
 from hf_tuner.models.save import save_model
 from hf_tuner.report.report import Report
-from hf_tuner.training.arguments import training_arguments
+from hf_tuner.training.arguments import effective, training_arguments
 from hf_tuner.training.callbacks import LogFile, Progress
 from hf_tuner.training.checkpoints import checkpoint_to_resume
 from hf_tuner.training.objective import class_weights, objective
@@ -78,7 +78,9 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     if arguments.should_save:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
-            results = Measured(task, data, ready, measured.logits, start, longest, trained.history, files)
+            results = Measured(
+                task, data, ready, measured.logits, start, longest, trained.history, files, effective(arguments)
+            )
             write_manifest(run, model, results)
         with clock("verify"):
             proofs += [_verified(run, task, trained.model, processor, data, longest)] if run.verify else []
@@ -184,7 +186,7 @@ def _announce(model: Any, arguments: Any, ready: dict[str, Any], saves: str) -> 
     notes = model.tuner_notes
     say(f"  new head  {', '.join(notes['new_head']) or 'none; the checkpoint brings its own'}")
     say("\n" + trainable_table(model) + "\n")
-    precision = "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32"
+    precision = effective(arguments)["precision"]
     say(
         f"  training  {arguments.num_train_epochs:g} epochs of {count(len(ready['train']))} rows, batch "
         f"{arguments.train_batch_size} × {arguments.gradient_accumulation_steps} × {arguments.world_size}, "

@@ -39,6 +39,8 @@ class Measured:
     max_length: int
     history: list[dict[str, Any]]
     files: list[str]
+    training: dict[str, Any]
+    """What training ran with: see `effective`."""
 
 
 def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
@@ -57,6 +59,7 @@ def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
         data={"dataset": run.dataset, "columns": run.columns, "fingerprints": fingerprints(results.data),
               "rows": {split: len(rows) for split, rows in results.data.items()},
               **getattr(results.data, "tuner_notes", {})},
+        training=results.training,
         max_length=results.max_length,
         files=file_digests(run.folder, results.files),
     )  # fmt: skip
