@@ -29,10 +29,10 @@ demo: $(DEMO) ## train, prove and predict with the embedded model and data
 	$(BIN)/hf-tuner demo
 
 test: $(DEV) ## every test that takes seconds
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 test-all: $(DEV) ## the slow tests on real data as well
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) -m ""
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m ""
 
 lint: $(DEV) ## style and formatting
 	$(BIN)/ruff check .

@@ -33,6 +33,24 @@ REFUSED = {
 }
 
 
+USUAL = {
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "num_epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "train_batch_size": "per_device_train_batch_size",
+    "eval_batch_size": "per_device_eval_batch_size",
+    "steps": "max_steps",
+    "output": "output_dir",
+    "rank": "r",
+    "lora_r": "r",
+    "alpha": "lora_alpha",
+    "dropout": "lora_dropout",
+    "data": "dataset",
+}
+"""What other tools call a setting."""
+
+
 @dataclass(frozen=True)
 class Flag:
     """One setting a user may give: its name, type, default, help, and where it belongs."""
@@ -271,11 +289,11 @@ def _flatten(
 def _unknown_key(key: str, known: list[str]) -> str:
     if key in REFUSED:
         return f"--{key.replace('_', '-')}: {REFUSED[key]}"
-    for method in catalog.names("methods"):
+    for method in sorted(catalog.names("methods"), key=lambda name: name != "lora"):
         module = catalog.load("methods", method)
         if is_dataclass(getattr(module, "Config", None)) and key in {f.name for f in fields(module.Config)}:
             return f"--{key.replace('_', '-')} belongs to the method {method}"
-    close = catalog.nearest(key, known)
+    close = USUAL.get(key) or catalog.nearest(key, known)
     hint = f"; did you mean --{close.replace('_', '-')}?" if close else ""
     return f"unknown setting --{key.replace('_', '-')}{hint}"
 

@@ -38,6 +38,7 @@ MAY_CHANGE = (
     "hub_revision",
     "create_pr",
 )
+MERGED = "merged"
 OURS = ("run.yaml", "manifest.json", "log.jsonl", "report.json", LOCK)
 
 
@@ -108,6 +109,8 @@ def _clear(folder: Path) -> None:
     for name in (*OURS, *RESULTS, *listed):
         if name != LOCK and "/" not in name:
             (folder / name).unlink(missing_ok=True)
+    if (folder / MERGED / "manifest.json").is_file():
+        shutil.rmtree(folder / MERGED)  # of the adapter that is being replaced
     for checkpoint in folder.glob("checkpoint-*"):
         if not checkpoint.is_symlink() and (checkpoint / "trainer_state.json").is_file():
             shutil.rmtree(checkpoint)

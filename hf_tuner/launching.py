@@ -1,6 +1,7 @@
 """The one door: parse, take the run's folder, seed, run the recipe, and turn every ending into an exit code."""
 
 import ast
+import importlib.util
 import inspect
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Any
 from hf_tuner import catalog, flags
 from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
-from hf_tuner.errors import TunerError, UsageError
+from hf_tuner.errors import EnvironmentFault, TunerError, UsageError
 from hf_tuner.folder import claim
 
 Recipe = Callable[[Run], Any]
@@ -103,6 +104,7 @@ def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:
     configuration and no MPI silently starts one process.
     """
     config = launcher_config(run.accelerate_config) if run.accelerate_config else None
+    _require_launcher(config)
     count = run.num_processes or _processes_of(config)
     if config is None or _on_cpu(config):
         command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
@@ -116,6 +118,13 @@ def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:
     os.environ[LAUNCHED] = "1"  # accelerate's launcher for one process sets no RANK
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *command, str(script), *words])  # noqa: S606
+
+
+def _require_launcher(config: Path | None) -> None:
+    """Raise EnvironmentFault when a configuration asks for what is not installed here."""
+    deepspeed = config is not None and _read(config).get("distributed_type") == "DEEPSPEED"
+    if config is not None and deepspeed and importlib.util.find_spec("deepspeed") is None:
+        raise EnvironmentFault(f'{config.name} needs DeepSpeed: pip install "hf-tuner[deepspeed]"')
 
 
 def launcher_config(name: str) -> Path:
@@ -218,6 +227,7 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft|torch")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -33,10 +33,11 @@ def test_the_folder_is_not_empty() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_method_trains_saves_and_reloads_to_the_same_bits(
-    method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
+    method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if method == "qlora":
         pytest.importorskip("bitsandbytes")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))  # features are read by this method, not found in a cache
     report = run(method, tiny_model, tiny_data, tmp_path / "run")
     assert all(p["passed"] for p in report.proofs) and len(report.proofs) >= 5
     assert report.rows == {"train": 48, "test": 24}

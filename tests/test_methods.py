@@ -15,8 +15,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.methods import _peft
 from hf_tuner.models.load import settle_quantized
 
-# Warnings that peft and torch give on sound use, and that nobody here can act on.
-pytestmark = [
+pytestmark = [  # warnings that peft and torch give on sound use, and that nobody here can act on
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
     pytest.mark.filterwarnings("ignore:Unsupported layer type .*LayerNorm:UserWarning"),
     pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning"),

@@ -15,6 +15,7 @@ from conftest import write_rows
 from hub_client import environment
 from hub_server import Hub, hanging_port
 
+pytestmark = pytest.mark.xdist_group("share")  # one worker: the run is trained once
 CANARY = "hf_CANARY5f0c1d2e3b4a"
 TRAINING = ("--num-train-epochs", "4", "--learning-rate", "3e-3", "--per-device-train-batch-size", "8")
 
@@ -52,6 +53,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         assert done.returncode == 0, done.stdout + done.stderr
         shared.screen = done.stdout + done.stderr
         yield shared
+
+
+@pytest.fixture(scope="module")
+def here(shared: Shared) -> list[tuple[str, float]]:
+    """What the run predicts for the test rows, from its own folder."""
+    output = shared.home / "here.csv"
+    done = shared.run("predict", shared.folder, "--input", "test.csv", "--output", output)
+    assert done.returncode == 0, done.stderr
+    return predictions(output)
 
 
 def predictions(path: Path) -> list[tuple[str, float]]:
@@ -118,16 +128,16 @@ def test_checkpoints_were_pushed_under_their_own_names_and_no_finished_run_among
     assert not last.title.startswith("Training in progress") and "manifest.json" in last.tree
 
 
-def test_another_user_predicts_by_name(shared: Shared) -> None:
-    there, here = shared.home / "there.csv", shared.home / "here.csv"
-    test = shared.home / "test.csv"
-    away = shared.run("predict", "alice/words-lora", "--input", test, "--output", there, user="hf_bob", home="bob")
+def test_another_user_predicts_by_name(shared: Shared, here: list[tuple[str, float]]) -> None:
+    there = shared.home / "there.csv"
+    away = shared.run(
+        "predict", "alice/words-lora", "--input", "test.csv", "--output", there, user="hf_bob", home="bob"
+    )
     assert away.returncode == 0, away.stderr
-    assert shared.run("predict", shared.folder, "--input", test, "--output", here).returncode == 0
-    assert predictions(there) == predictions(here) and len(predictions(here)) == 24
+    assert predictions(there) == here and len(here) == 24
 
 
-def test_the_cards_code_runs_for_a_stranger_without_hf_tuner(shared: Shared) -> None:
+def test_the_cards_code_runs_for_a_stranger_without_hf_tuner(shared: Shared, here: list[tuple[str, float]]) -> None:
     card = shared.hub.content("model", "alice/words-lora", "README.md").decode()
     code = next(block for block in re.findall(r"```python\n(.*?)```", card, re.S) if "hf_tuner" not in block)
     code += '\nimport json\nprint("ANSWER" + json.dumps(classify(json.loads(input()))))\n'
@@ -136,9 +146,8 @@ def test_the_cards_code_runs_for_a_stranger_without_hf_tuner(shared: Shared) -> 
                           env=environment(shared.hub, shared.home / "carol", ""))  # fmt: skip
     assert done.returncode == 0 and "not supported" not in done.stderr, done.stderr
     answers = [(a["label"], a["score"]) for a in json.loads(done.stdout.split("ANSWER")[1])]
-    measured = predictions(shared.home / "here.csv")
-    assert [label for label, _ in answers] == [label for label, _ in measured]
-    assert [score for _, score in answers] == pytest.approx([score for _, score in measured], abs=1e-4)
+    assert [label for label, _ in answers] == [label for label, _ in here]
+    assert [score for _, score in answers] == pytest.approx([score for _, score in here], abs=1e-4)
 
 
 def test_rerun_gives_the_same_metrics_and_weights(shared: Shared) -> None:
@@ -181,12 +190,10 @@ def test_a_merged_model_a_branch_a_tag_and_a_subfolder(shared: Shared) -> None:
 
 
 def test_bob_proposes_a_pull_request_to_alice(shared: Shared) -> None:
-    done = shared.run("push", shared.home / "again" if (shared.home / "again").is_dir() else shared.folder,
-                      "--hub-model-id", "alice/tiny-bert", "--create-pr", user="hf_bob", home="bob")  # fmt: skip
+    words = ("push", shared.folder, "--create-pr", "--hub-model-id")
+    done = shared.run(*words, "alice/tiny-bert", user="hf_bob", home="bob")
     assert done.returncode == 3 and "not a run of hf-tuner" in done.stderr
-    done = shared.run(
-        "push", shared.folder, "--hub-model-id", "alice/words-merged", "--create-pr", user="hf_bob", home="bob"
-    )
+    done = shared.run(*words, "alice/words-lora", user="hf_bob", home="bob")
     assert done.returncode == 0 and "/discussions/" in done.stdout, done.stdout + done.stderr
 
 

@@ -16,6 +16,9 @@ def main(words: Sequence[str]) -> None:
     """Run `hf-tuner lora --model demo --dataset demo` and predict three messages with what was saved."""
     from hf_tuner.launching import default_folder, exit_codes, launch_file, read_recipe
 
+    if "--help" in words or "-h" in words:
+        say("hf-tuner demo [any flag of hf-tuner lora]\n\n" + str(__doc__))
+        return
     path = catalog.path("recipes", "text-classification")
     given = ["--method", "lora", "--model", "demo", "--dataset", "demo", *words]
     with exit_codes():

@@ -22,6 +22,10 @@ def main(words: Sequence[str]) -> None:
     target = Path(seen.output)
     if not target.parent.is_dir():
         raise UsageError(f"--output {target}: the folder {target.parent} does not exist")
+    if target.suffix.lower() not in (".csv", ""):
+        raise UsageError(f"--output {target}: predictions are written as CSV; name the file .csv")
+    if target.resolve() == Path(seen.input).resolve():
+        raise UsageError(f"--output {target} is the input; choose another name")
     from hf_tuner.data.rows import read_rows, task_columns
     from hf_tuner.evaluation.predict import predict, write_predictions
     from hf_tuner.hub.manifest import read_manifest
@@ -31,6 +35,11 @@ def main(words: Sequence[str]) -> None:
     folder = local_run(seen.run)
     task = restore_task(read_manifest(folder))
     _, rows = read_rows(seen.input, encoding=seen.encoding, separator=seen.separator)
+    twice = [name for name in ("prediction", "score") if name in rows.column_names]
+    if twice:
+        raise UsageError(
+            f'--input {seen.input} has a column "{twice[0]}" already; rename it, so that the answers have a place'
+        )
     texts = task_columns(rows, task, seen.columns, labels=False)
     answers = predict(folder, texts, seen.batch_size)
     write_predictions(target, rows, answers, seen.probabilities)

@@ -27,12 +27,12 @@ MOST_ERRORS = 12
 def load_data(run: Run, task: type) -> DatasetDict:
     """The rows of a run: splits among train, validation and test, with the canonical columns of `task` only.
 
-    Rows keep their order. Data from the Hub carries the commit it was read at: `tuner_notes["revision"]`. What was found
-    is printed in a few lines. Raises one UsageError with everything that is wrong with the data, and EnvironmentFault
-    when it cannot be fetched or read.
+    Rows keep their order. The result carries `tuner_notes`: the audit's warnings, and for data from the Hub the commit
+    it was read at (`revision`). What was found is printed in a few lines. Raises one UsageError with everything that is
+    wrong with the data, and EnvironmentFault when it cannot be fetched or read.
     """
     notes: list[str] = []
-    with _quiet():
+    with no_bars():
         source = parse(run.dataset, run.dataset_config)
         raw = read(source, Reading(run.encoding, run.separator))
         numbers = _Numbers()
@@ -48,7 +48,10 @@ def load_data(run: Run, task: type) -> DatasetDict:
             notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
         data = splits.complete(rows, run, notes)
         labels, checked = _checked(data, run, columns, first)
-    checked.data.tuner_notes = {"revision": raw.revision} if raw.revision else {}
+    checked.data.tuner_notes = {
+        "warnings": list(checked.warnings),
+        **({"revision": raw.revision} if raw.revision else {}),
+    }
     others = also_possible(_names(raw, chosen["train"]), task, columns)
     _tell({"data": raw.origin, "columns": describe(columns) + _also(others)}, labels, checked, raw.notes + notes)
     return checked.data
@@ -192,7 +195,7 @@ def _tell(lines: Mapping[str, str], labels: Labels | None, checked: Audit, notes
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
     """No progress bars for the many small steps; downloads keep theirs."""
     silent = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()

@@ -14,6 +14,8 @@ from hf_tuner.evaluation import _weighted as weighted
 
 SAMPLES = 1000
 LEVEL = 0.95
+PROPORTIONS = {"accuracy", "subset_accuracy"}
+"""Scores that are a share of the rows."""
 CELLS = 2_000_000
 """Drawn counts held at once, samples × rows: 16 MB."""
 BUDGET = 1e7
@@ -108,8 +110,20 @@ def scores_with_intervals(
         return {name: _nothing(unusable) for name in weighted.NAMES[problem]}
     rows = _rows(values, references)
     scores, notes = weighted.scores(problem, values, np.asarray(references))
-    return {name: _entry(score, rows, _affordable(name, values, samples), seed, notes.get(name))
-            for name, score in scores.items()}  # fmt: skip
+    found = {name: _entry(score, rows, _affordable(name, values, samples), seed, notes.get(name))
+             for name, score in scores.items()}  # fmt: skip
+    for name in PROPORTIONS & found.keys():
+        if found[name]["value"] in (0.0, 1.0):
+            found[name] |= _wilson(found[name]["value"], rows)
+    return found
+
+
+def _wilson(value: float, rows: int) -> dict[str, float]:
+    """Bounds of a proportion of 0 or 1, where every drawn sample is alike (Wilson 1927)."""
+    from scipy.stats import binomtest
+
+    bounds = binomtest(round(value * rows), rows).proportion_ci(LEVEL, method="wilson")
+    return {"low": float(bounds.low), "high": float(bounds.high)}
 
 
 def _entry(score: Weighted, rows: int, samples: int, seed: int, note: str | None) -> dict[str, Any]:

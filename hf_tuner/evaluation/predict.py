@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from hf_tuner.data.load import no_bars
+from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.loop import predict_logits
 from hf_tuner.models.restore import Restored, restore
 
 
 def encoded(task: Any, processor: Any, rows: Dataset, max_length: int) -> Dataset:
     """Token ids, lengths and labels of rows; the text columns are dropped."""
-    return rows.map(task.encode(processor, max_length), batched=True, remove_columns=rows.column_names, desc=None)
+    with no_bars():
+        return rows.map(task.encode(processor, max_length), batched=True, remove_columns=rows.column_names, desc=None)
 
 
 def logits_of(saved: Restored, rows: Dataset, batch_size: int = 64) -> np.ndarray:
@@ -30,10 +33,14 @@ def predict(run: Path | str, texts: Sequence[str] | Dataset, batch_size: int = 6
     >>> predict("runs/demo", ["where is my parcel?"])[0]["prediction"]     # doctest: +SKIP
     'track_order'
     """
+    if isinstance(texts, str):
+        raise UsageError("predict takes a list of texts; for one text: predict(run, [text])")
     rows = texts if isinstance(texts, Dataset) else Dataset.from_list([_row(t) for t in texts])
     if not len(rows):
         return []
     saved = restore(run)
+    if saved.task.pair and "text_pair" not in rows.column_names:
+        raise UsageError('this run reads pairs: predict(run, [{"text": …, "text_pair": …}])')
     logits = logits_of(saved, rows, batch_size)
     names = saved.task.labels.names or ("value",)
     return [

@@ -289,6 +289,7 @@ def _limits(facts: Facts) -> str:
         f"It was measured on rows like those it was trained on{where}: other languages and domains are not verified.",
         "What the base model has learned wrongly, this one may repeat.",
     ]
+    lines += [f"The data: {text(warning)}." for warning in facts.manifest.data.get("warnings", ())]
     split = headline_split(report)
     if split is not None and split != "test":
         lines.append(f"There was no test split: the numbers are those of {text(split, 40)}.")

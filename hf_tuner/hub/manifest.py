@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hf_tuner
-from hf_tuner.errors import ArtifactError
+from hf_tuner.errors import ArtifactError, UsageError
 
 FILE = "manifest.json"
 FORMAT = 1
@@ -47,7 +47,7 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run folder. Raises ArtifactError when it is missing, broken or from a newer version."""
     path = folder / FILE
     if not folder.is_dir():
-        raise ArtifactError(f"{folder}: no such run folder")
+        raise UsageError(f"{folder}: no such run folder, nor the name of a run on the Hub (user/name)")
     if not path.is_file():
         raise ArtifactError(f"{folder} holds no {FILE}: it is not a finished run of hf-tuner")
     try:

@@ -28,7 +28,10 @@ def local_run(name: Path | str) -> Path:
     address = parse_address(str(name))
     if address is None:
         return Path(name)
-    folder = fetch(address)
+    try:
+        folder = fetch(address)
+    except EnvironmentFault as error:
+        raise EnvironmentFault(f"there is no folder {name} here, and on the Hub: {error}") from error
     if not (folder / FILE).is_file():
         raise ArtifactError(
             f"{address} holds no {FILE}: it is not a finished run of hf-tuner. Load it with peft or transformers"

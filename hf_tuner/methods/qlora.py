@@ -56,7 +56,9 @@ def quantization(config: Config, head: tuple[str, ...]) -> Any:
     import importlib.util
 
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise EnvironmentFault("--method qlora needs bitsandbytes: pip install bitsandbytes (or use --method lora)")
+        raise EnvironmentFault(
+            '--method qlora needs bitsandbytes: pip install "hf-tuner[quant]" (or use --method lora)'
+        )
     import torch
     from transformers import BitsAndBytesConfig
 

@@ -1,6 +1,7 @@
 """Load a processor and a model so that every new weight is known, trainable and going to be saved."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -165,8 +166,7 @@ def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
 def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:
     """The model with its weights, safetensors only, and the keys the checkpoint did not bring or brought in another size."""
     source, commit = located(run)
-    if not sys.stderr.isatty():
-        transformers.utils.logging.disable_progress_bar()
+    less_noise()
     with hub_errors("model", source, commit):
         model, info = getattr(transformers, task.auto_model).from_pretrained(
             source, config=config, revision=commit, dtype=DTYPES[run.dtype], use_safetensors=True,
@@ -176,6 +176,17 @@ def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tup
     settle_quantized(model)
     other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return model, sorted(info["missing_keys"]) + other_size
+
+
+def less_noise() -> None:
+    """No report of what a new head lacks (the proofs say it), and no bars where nobody watches.
+
+    Whoever wants transformers to talk sets TRANSFORMERS_VERBOSITY.
+    """
+    if os.environ.get("TRANSFORMERS_VERBOSITY", "error") == "error":
+        transformers.utils.logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
 
 
 def settle_quantized(model: Any) -> None:

@@ -15,6 +15,7 @@ from hf_tuner.models.fingerprint import base_fingerprint, same_base
 from hf_tuner.models.load import (
     DTYPES,
     hub_errors,
+    less_noise,
     read_weights,
     share_padding,
     sketch_head,
@@ -50,6 +51,7 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
     task = restore_task(manifest)
     check_tensors(folder)
     processor = transformers.AutoTokenizer.from_pretrained(folder)
+    less_noise()
     if manifest.saves == "model":
         auto = getattr(transformers, task.auto_model)
         with hub_errors("model", str(folder)):

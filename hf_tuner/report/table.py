@@ -106,7 +106,8 @@ def _costs(report: "Report") -> list[str]:
 
 def _parameters(parameters: Mapping[str, int]) -> str:
     total, trained = parameters["total"], parameters.get("trainable", 0)
-    share = f" ({100 * trained / total:.2g} %)" if total else ""
+    percent = 100 * trained / total if total else 0.0
+    share = f" ({percent:.2g} %)" if 0 < percent < 10 else f" ({percent:.0f} %)" if total else ""
     saved = f", {wording.size(parameters['saved_bytes'])} saved" if "saved_bytes" in parameters else ""
     return f"{count(trained)} of {count(total)} trained{share}{saved}"
 

@@ -1,5 +1,6 @@
 """TrainingArguments for a run: what the user gave, and defaults that suit the method, the model and the machine."""
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,9 @@ UPDATES = 400
 MOST_EPOCHS = 5
 FROM_NOISE = 3.0
 """The methods' rates are for a head that starts from the probe; one that starts from noise has further to go."""
+TRACKERS = {"azure_ml": "azureml", "clearml": "clearml", "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit",
+            "neptune": "neptune", "comet_ml": "comet_ml"}  # fmt: skip
+"""Where a tracker's module is not called as the tracker."""
 LOGGED_POINTS = 50
 """About how many points the loss curve gets."""
 
@@ -57,6 +61,15 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         "label_names": ["labels"],
         "average_tokens_across_devices": True,
     }
+    _require_trackers(merged["report_to"])
+    if merged.get("fp16") and not torch.accelerator.is_available():
+        raise UsageError(
+            "--fp16 needs an accelerator: on a CPU it is slower and overflows; leave it out, or use --bf16"
+        )
+    if float(merged["num_train_epochs"]) <= 0 and int(merged.get("max_steps") or -1) <= 0:
+        raise UsageError(
+            f"--num-train-epochs {merged['num_train_epochs']}: nothing would be trained; expected more than 0"
+        )
     try:
         arguments = TrainingArguments(**merged)
     except (ValueError, TypeError, ImportError) as error:
@@ -67,6 +80,15 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
             f"{started} processes were started, but they do not see each other and would train alone"
         )
     return arguments
+
+
+def _require_trackers(names: Any) -> None:
+    """Raise EnvironmentFault for a tracker of --report-to that is not installed."""
+    for name in [names] if isinstance(names, str) else names or []:
+        module = TRACKERS.get(name, name)
+        if name not in ("none", "all") and importlib.util.find_spec(module) is None:
+            raise EnvironmentFault(f"--report-to {name}: not installed; pip install {name} (tensorboard and trackio: "
+                                   'pip install "hf-tuner[tracking]")')  # fmt: skip
 
 
 def effective(arguments: TrainingArguments) -> dict[str, Any]:

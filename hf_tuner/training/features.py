@@ -93,6 +93,8 @@ def _without_adapter(model: Any) -> Iterator[None]:
     trains = {name: p.requires_grad for name, p in model.named_parameters()}
     # pissa and olora took their start out of the base: base and adapter together are the model as it was.
     off = hasattr(model, "disable_adapter") and getattr(model, "tuner_start", None) is None
+    # Prompts live in the wrapper, which the reader goes round; peft cannot switch them off under a classifier.
+    off = off and not model.active_peft_config.is_prompt_learning
     with model.disable_adapter() if off else nullcontext():
         yield
     for name, parameter in model.named_parameters():

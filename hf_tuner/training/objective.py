@@ -13,6 +13,7 @@ import torch
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
+from hf_tuner.errors import UsageError
 
 
 def objective(run: Run, task: Any, weights: list[float] | None) -> Callable[..., torch.Tensor]:
@@ -20,6 +21,10 @@ def objective(run: Run, task: Any, weights: list[float] | None) -> Callable[...,
 
     `weights` are class weights or None. Rows whose label is -100 count for nothing.
     """
+    if task.problem == "regression" and run.loss != "cross-entropy":
+        raise UsageError(
+            f"--loss {run.loss} is for classes; numbers are trained with the squared error: leave --loss out"
+        )
     plug = catalog.load("losses", run.loss)
     config = run.plugs.get(run.loss)
     per_class = torch.tensor(weights) if weights else None
@@ -52,8 +57,6 @@ def class_weights(choice: str, names: tuple[str, ...], labels: list[Any], proble
     Raises UsageError for an unknown class name, a bad number, or a problem without classes.
     """
     import json
-
-    from hf_tuner.errors import UsageError
 
     if choice in ("none", ""):
         return None

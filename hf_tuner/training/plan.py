@@ -13,7 +13,7 @@ from hf_tuner.console import count, duration, say, table
 from hf_tuner.data.load import load_data
 from hf_tuner.models.head import head_modules, pooler_modules
 from hf_tuner.models.load import bare_model, load_processor, max_length, sketch_model
-from hf_tuner.models.pooling import layer_name
+from hf_tuner.models.pooling import freeze_mean, layer_name
 from hf_tuner.models.restore import task_class
 from hf_tuner.models.targets import find_targets
 from hf_tuner.training.arguments import training_arguments
@@ -94,7 +94,10 @@ def _on_meta(run: Run, task: Any) -> Any:
         head = tuple(dict.fromkeys((*head_modules(model), *pooler_modules(model))))
         targets = find_targets(model, (*head, *averaging), getattr(settings, "target_modules", None))
         parameters = sum(p.numel() for p in model.parameters())
+        targets = replace(targets, layers=tuple(name for name in targets.layers if name not in averaging))
         adapted = method.adapt(model, settings, targets)
+        if averaging and method.SAVES == "adapter":
+            freeze_mean(adapted, averaging[0])
     adapted.tuner_notes = {"head": head, "new_head": head, "targets": targets, "parameters": parameters}
     return adapted
 

@@ -1,5 +1,6 @@
 """Everything a finished run leaves beside its weights: manifest, configuration, report, card."""
 
+import re
 import resource
 import sys
 from dataclasses import asdict, dataclass
@@ -58,7 +59,7 @@ def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
               "head": list(notes["head"]), "method": _plain(run.method_config)},
         data={"dataset": run.dataset, "columns": run.columns, "fingerprints": fingerprints(results.data),
               "rows": {split: len(rows) for split, rows in results.data.items()},
-              **getattr(results.data, "tuner_notes", {})},
+              **_notes(results.data)},
         training=results.training,
         max_length=results.max_length,
         files=file_digests(run.folder, results.files),
@@ -92,6 +93,13 @@ def write_report(run: Run, model: Any, results: Measured, proofs: list[Proof], s
     report.write(run.folder)
     write_text(run.folder / "README.md", card(read_facts(run.folder)))
     return report
+
+
+def _notes(data: Any) -> dict[str, Any]:
+    """The data's commit and the audit's warnings, without the rows they quote: the manifest is for strangers too."""
+    notes = dict(getattr(data, "tuner_notes", {}))
+    warnings = [re.sub(r" \(such as .*?\)(?=[:;,.]|$)", "", w, flags=re.DOTALL) for w in notes.pop("warnings", [])]
+    return {**notes, "warnings": warnings} if warnings else notes
 
 
 def peak_megabytes() -> float:
@@ -132,9 +140,14 @@ def _details(run: Run, results: Measured, references: dict[str, np.ndarray], mai
     task = results.task
     details: dict[str, Any] = {
         "curves": results.history,
-        "config": run.resolved(),
+        "config": {**run.resolved(), **results.training},
         "data": {"fingerprints": fingerprints(results.data)},
-        "notes": [task.labels.note, f"probe: {results.start.note}", *([] if run.verify else [NOT_VERIFIED])],
+        "notes": [
+            task.labels.note,
+            *getattr(results.data, "tuner_notes", {}).get("warnings", []),
+            f"probe: {results.start.note}",
+            *([] if run.verify else [NOT_VERIFIED]),
+        ],
     }
     if main:
         texts = results.data[main]["text"][:]
