@@ -82,7 +82,7 @@ def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
 
 def _preflight(run: Run) -> Run:
     """Look at the Hub before anything else when the run is to be pushed; what starts many processes looks once."""
-    asked = run.training.get("push_to_hub") or any(k.startswith("hub_") for k in run.training)
+    asked = run.create_pr or run.training.get("push_to_hub") or any(k.startswith("hub_") for k in run.training)
     if not asked or not is_main():
         return run
     from hf_tuner.hub.preflight import ready_to_push

@@ -46,7 +46,7 @@ def become(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
 def test_model_and_data_come_at_a_commit(stocked: Hub) -> None:
     assert len(tokenizer()) > 5
     assert located(Run(model=MODEL, output_dir="unused"))[1] == stocked.repo("model", MODEL).branches["main"]
-    assert data().tuner_notes == {"revision": stocked.repo("dataset", DATA).branches["main"]}
+    assert data().tuner_notes["revision"] == stocked.repo("dataset", DATA).branches["main"]
 
 
 def test_an_older_commit_is_read_when_it_is_asked_for(stocked: Hub, tmp_path: Path) -> None:
@@ -96,13 +96,48 @@ def test_a_model_without_a_tokenizer_is_refused(stocked: Hub, tiny_model: Path) 
         tokenizer(model="alice/bare")
 
 
-def test_a_byte_of_the_weights_that_changed_on_its_way_is_found(stocked: Hub, tiny_model: Path) -> None:
-    stocked.fail(path=f"/_cdn/{sha256(tiny_model / 'model.safetensors')}", method="GET", flip_byte=-9)
+def test_a_byte_of_the_weights_that_changed_on_its_way_is_found(
+    stocked: Hub, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = f"/_cdn/{sha256(tiny_model / 'model.safetensors')}"
     run = Run(model=MODEL, output_dir="unused")
-    with pytest.raises(ArtifactError, match=r"model.safetensors of alice/tiny arrived damaged"):
-        read_weights(run, TextClassification, None, {})
+    stocked.fail(path=large, method="GET", flip_byte=-9)
     model, missing = read_weights(run, TextClassification, None, {})
+    assert "model.safetensors of alice/tiny arrived damaged" in capsys.readouterr().err
     assert missing == ["classifier.bias", "classifier.weight"] and model.num_labels == 2
+
+
+def test_weights_that_stay_damaged_are_refused_each_time(stocked: Hub, tiny_model: Path) -> None:
+    large = f"/_cdn/{sha256(tiny_model / 'model.safetensors')}"
+    stocked.fail(path=large, method="GET", flip_byte=-9, times=99)
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match=r"model.safetensors of alice/tiny arrived damaged"):
+            read_weights(Run(model=MODEL, output_dir="unused"), TextClassification, None, {})
+
+
+def test_a_damaged_data_set_is_refused_each_time_and_never_trained_on(stocked: Hub) -> None:
+    """The rows of the damaged file were prepared under the right commit: they must not be found there again."""
+    stocked.fail(path="/resolve/.*/train.csv", method="GET", flip_byte=40, times=99)
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match=r"train.csv of alice/words arrived damaged"):
+            data()
+    stocked.faults.clear()
+    assert sum(map(len, data().values())) == 24
+
+
+def test_offline_each_name_is_the_version_it_was(stocked: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    repo = stocked.repo("model", MODEL)
+    first = repo.branches["main"]
+    repo.tags["v1"] = first
+    second = stocked.put(repo, {"notes.md": b"newer"})
+    for name in (None, "v1"):
+        tokenizer(model_revision=name)
+    pins._asked.cache_clear()
+    connect(monkeypatch, "http://127.0.0.1:9", tmp_path)
+    assert {n: located(Run(model=MODEL, model_revision=n, output_dir="x"))[1] for n in (None, "v1")} == {
+        None: second,
+        "v1": first,
+    }
 
 
 def test_what_is_cached_goes_on_when_the_hub_goes_away(

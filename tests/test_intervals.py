@@ -170,7 +170,8 @@ def test_logits_that_are_not_finite_make_every_score_null():
 
 def test_a_single_row_and_perfect_answers_are_no_special_case():
     one = scores_with_intervals("single", np.array([[5.0, 0.0]]), np.array([0]), samples=20)
-    assert one["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert one["accuracy"]["value"] == one["accuracy"]["high"] == 1.0
+    assert one["accuracy"]["low"] == pytest.approx(1 / (1 + 1.96**2), abs=1e-3)  # Wilson's bound for 1 of 1
     perfect = scores_with_intervals("multi", 2.0 * np.eye(3) - 1, np.eye(3, dtype=int), samples=20)
     assert perfect["macro_f1"]["value"] == 1.0
 

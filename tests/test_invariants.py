@@ -16,7 +16,7 @@ from hf_tuner.training.batching import LengthBatches
 CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
 SGD = ("--optim", "sgd", "--learning-rate", "0.1", "--warmup-steps", "0", "--max-grad-norm", "0", "--weight-decay", "0",
        "--num-train-epochs", "1", "--way-in", "random", "--probe-rows", "0", "--no-verify", "--logging-steps", "1",
-       "--lr-scheduler-type", "constant", "--save-strategy", "no")  # fmt: skip
+       "--lr-scheduler-type", "constant", "--save-strategy", "no", "--bf16", "false")  # fmt: skip
 
 
 def train(

@@ -6,6 +6,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hub_here import REPO, WEIGHTS, connect, files_of, share
 from hub_server import Hub, hanging_port
 from safetensors.torch import load_file, save_file
 
+from hf_tuner.cli import push as push_verb
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
 from hf_tuner.hub import client, preflight, push, reach
 from hf_tuner.hub.files import public_files
@@ -193,6 +195,83 @@ def test_foreign_files_are_left_alone_and_our_stale_ones_go(there: Hub, run: Pat
     share(run)
     assert {"notes.txt", "other/adapter_config.json", WEIGHTS} <= files_of(there)
     assert "model.safetensors" not in files_of(there)
+
+
+def test_a_branch_that_moved_once_is_looked_at_anew(there: Hub, run: Path) -> None:
+    there.create("model", REPO)
+    there.fail(path="/commit/", status=412)
+    share(run)
+    assert FILE in files_of(there)
+
+
+def test_a_tag_that_names_another_commit_is_refused(there: Hub, run: Path) -> None:
+    store = there.create("model", REPO)
+    store.tags["v1"] = store.branches["main"]
+    with pytest.raises(EnvironmentFault, match="the tag v1 names another commit"):
+        share(run, tag="v1")
+    assert share(run, tag="v2").commit == store.tags["v2"]
+    share(run, tag="v2")  # again, and nothing is wrong
+
+
+def test_a_pull_request_is_opened_once(there: Hub, run: Path) -> None:
+    there.create("model", REPO, files={FILE: b"{}"})
+    first, second = share(run, create_pr=True), share(run, create_pr=True)
+    assert first.pull_request == second.pull_request and second.sent == 0
+    requests = there.repo("model", REPO).prs
+    assert len(requests) == 1 and FILE in files_of(there)
+
+
+def test_the_real_hubs_way_of_saying_wait_is_shortened_too() -> None:
+    reply = SimpleNamespace(headers={"RateLimit": '"api";r=0;t=290', "Retry-After": "3600"})
+    client._short_pause(reply)
+    assert reply.headers == {"RateLimit": '"api";r=0;t=30', "Retry-After": "30"}
+
+
+def test_the_private_names_that_bound_the_client_are_there_and_bite(
+    there: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import file_download
+    from huggingface_hub.utils import _http
+
+    assert file_download._ETAG_RETRY_TIMEOUT <= client.ASKED
+    waits: list[float] = []
+    monkeypatch.setattr(_http.time, "sleep", waits.append)
+    there.create("model", REPO)
+    there.fail(path="/tree/", status=503, times=99)
+    with pytest.raises(Exception, match="503"):
+        list(client.api().list_repo_tree(REPO))
+    assert len(waits) == client.RETRIES
+
+
+def test_members_who_may_only_read_are_told(there: Hub) -> None:
+    who = {"name": "alice", "orgs": [{"name": "acme", "roleInOrg": "read"}], "auth": {"accessToken": {"role": "write"}}}
+    with pytest.raises(EnvironmentFault, match="cannot write to acme; use one of: alice"):
+        preflight._may_write("acme/run", who)
+
+
+@pytest.mark.parametrize("subfolder", ["my run", "../x", "/x", "a//b"])
+def test_a_subfolder_no_address_can_name_is_a_usage_error(subfolder: str) -> None:
+    with pytest.raises(UsageError, match="--subfolder"):
+        preflight.checked(Destination(repo=REPO, subfolder=subfolder))
+
+
+def test_the_command_keeps_to_what_the_run_was_told(there: Hub, run: Path, tmp_path: Path) -> None:
+    copy = _copy(run, tmp_path / "copy")
+    with (copy / "run.yaml").open("a") as file:
+        file.write("hub_model_id: alice/told\nhub_private_repo: true\nhub_revision: dev\n")
+    push_verb.main([str(copy)])
+    told = there.repo("model", "alice/told")
+    assert told.private and FILE in told.commits[told.branches["dev"]].tree
+    assert FILE not in told.commits[told.branches["main"]].tree
+
+
+def test_files_of_an_unusual_processor_are_published_too(there: Hub, run: Path, tmp_path: Path) -> None:
+    copy = _copy(run, tmp_path / "copy")
+    (copy / "entity_vocab.json").write_text("{}")
+    manifest = read_manifest(copy)
+    (copy / FILE).write_text(replace(manifest, files=file_digests(copy, [*manifest.files, "entity_vocab.json"])).text())
+    share(copy)
+    assert "entity_vocab.json" in files_of(there)
 
 
 def test_a_damaged_run_is_not_pushed(there: Hub, run: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_screen_says_where_the_run_is_going_and_that_it_arrived(shared: Shared) -> None:
-    assert "alice/words-lora will be made (public)" in shared.screen
+    assert "alice/words-lora will be made (visible as its owner" in shared.screen
     assert "pushed = saved" in shared.screen and f"{shared.hub.url}/alice/words-lora" in shared.screen
     assert CANARY not in shared.screen
 
@@ -193,7 +193,8 @@ def test_bob_proposes_a_pull_request_to_alice(shared: Shared) -> None:
     words = ("push", shared.folder, "--create-pr", "--hub-model-id")
     done = shared.run(*words, "alice/tiny-bert", user="hf_bob", home="bob")
     assert done.returncode == 3 and "not a run of hf-tuner" in done.stderr
-    done = shared.run(*words, "alice/words-lora", user="hf_bob", home="bob")
+    shared.hub.create("model", "alice/other", files={"manifest.json": b"{}"})
+    done = shared.run(*words, "alice/other", user="hf_bob", home="bob")
     assert done.returncode == 0 and "/discussions/" in done.stdout, done.stdout + done.stderr
 
 
@@ -213,3 +214,11 @@ def test_a_hanging_hub_ends_every_verb_in_seconds_and_cached_runs_go_on(shared: 
         assert done.returncode == 3 and "cannot be reached (" in done.stderr
         done = shared.run("predict", "alice/words-lora", "--input", "test.csv", "--output", "o.csv", home="bob", **away)
         assert done.returncode == 0 and "the cached copy" in done.stdout, done.stderr
+
+
+def test_two_processes_push_as_one(shared: Shared) -> None:
+    done = shared.run("lora", "--model", "alice/tiny-bert", "--dataset", "alice/words", "--output-dir", "two", "--num-processes", 2,
+                      "--push-to-hub", "--hub-model-id", "alice/words-two", "--max-steps", 2, "--no-verify")  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    repo = shared.hub.repo("model", "alice/words-two")
+    assert "manifest.json" in repo.commits[repo.branches["main"]].tree

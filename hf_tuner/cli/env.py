@@ -53,11 +53,7 @@ def _features() -> list[tuple[str, str]]:
 
 
 def _hub() -> str:
-    from hf_tuner.errors import EnvironmentFault
-    from hf_tuner.hub.reach import require_hub
+    from hf_tuner.hub.reach import unreachable
 
-    try:
-        require_hub("the Hub")
-    except EnvironmentFault as error:
-        return str(error).partition(";")[0]
-    return "reachable"
+    reason = unreachable()
+    return f"cannot be reached: {reason}" if reason else "reachable"

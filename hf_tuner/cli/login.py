@@ -11,8 +11,8 @@ def main(words: Sequence[str]) -> None:
     from huggingface_hub import login
 
     from hf_tuner.hub.faults import hub_faults
-    from hf_tuner.hub.reach import require_hub
+    from hf_tuner.hub.reach import require_answer
 
-    require_hub("the login")
+    require_answer()
     with hub_faults("logging in"):
         login()

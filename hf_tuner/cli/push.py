@@ -1,7 +1,9 @@
 """push: put a finished run on the Hub, verified; running it again resumes, updates or does nothing."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hf_tuner.cli._words import Words
 
@@ -25,18 +27,21 @@ def main(words: Sequence[str]) -> None:
 
     folder = Path(seen.run)
     read_manifest(folder)
-    name = seen.hub_model_id or _repository_name(folder)
-    to = Destination(repo=name, revision=seen.hub_revision, private=seen.hub_private_repo, create_pr=seen.create_pr,
-                     subfolder=seen.subfolder.strip("/"), tag=seen.tag)  # fmt: skip
+    told = _told(folder)
+    to = Destination(
+        repo=seen.hub_model_id or told.get("hub_model_id") or re.sub(r"[^\w.-]+", "-", folder.resolve().name),
+        revision=seen.hub_revision or (None if seen.create_pr else told.get("hub_revision")),
+        private=told.get("hub_private_repo") if seen.hub_private_repo is None else seen.hub_private_repo,
+        create_pr=seen.create_pr,
+        subfolder=seen.subfolder.strip("/"),
+        tag=seen.tag,
+    )
     push(folder, preflight(checked(to)))
 
 
-def _repository_name(folder: Path) -> str:
-    """The name the run was told for its own push, else that of its folder."""
-    import re
-
+def _told(folder: Path) -> dict[str, Any]:
+    """What the run itself was told about its push; flags beat it."""
     import yaml
 
     settings = folder / "run.yaml"
-    told = yaml.safe_load(settings.read_text(encoding="utf-8")).get("hub_model_id") if settings.is_file() else None
-    return told or re.sub(r"[^\w.-]+", "-", folder.resolve().name)
+    return dict(yaml.safe_load(settings.read_text(encoding="utf-8"))) if settings.is_file() else {}

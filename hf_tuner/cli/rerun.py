@@ -41,12 +41,20 @@ def main(words: Sequence[str]) -> None:
 
 
 def pinned(settings: dict[str, Any], manifest: Any) -> dict[str, Any]:
-    """The settings with the commits of base model and data that the manifest names."""
+    """The settings with the commits of base model and data that the manifest names, whatever name they were given by."""
     result = dict(settings)
     if manifest.base.get("revision"):
         result["model_revision"] = manifest.base["revision"]
-    commit, dataset = manifest.data.get("revision"), str(settings.get("dataset") or "")
-    if commit and "@" not in dataset:
-        name, mark, sample = dataset.partition("#")
-        result["dataset"] = f"{name}@{commit}{mark}{sample}"
+    for key, commit in {"dataset": "revision", "eval_dataset": "eval_revision"}.items():
+        if manifest.data.get(commit) and settings.get(key):
+            result[key] = _at(str(settings[key]), manifest.data[commit])
     return result
+
+
+def _at(name: str, commit: str) -> str:
+    """A data set's name at a commit: name:config@commit#sample."""
+    from hf_tuner.data.sources import parse
+
+    source = parse(name)
+    sample = f"#{source.sample}" if source.sample else ""
+    return f"{source.name}{f':{source.config}' if source.config else ''}@{commit}{sample}"

@@ -12,9 +12,9 @@ def main(words: Sequence[str]) -> None:
     Words("whoami", __doc__).read(words)
     from hf_tuner.hub.client import api, token_source
     from hf_tuner.hub.faults import LOGIN, hub_faults
-    from hf_tuner.hub.reach import require_hub
+    from hf_tuner.hub.reach import require_answer
 
-    require_hub("the Hub")
+    require_answer()
     if not token_source():
         raise EnvironmentFault(f"nobody: there is no token; {LOGIN}")
     with hub_faults("asking who this is"):

@@ -35,7 +35,8 @@ class Audit:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """rows, dropped, classes (name → training rows), unused (classes a split lacks), characters (p50, p95, max),
-    duplicates in train, and leaked (rows of a split that stand in train)."""
+    duplicates in train, leaked (rows of a split that stand in train), and examples (rows quoted, for the screen only:
+    warnings are published with the run, rows are not)."""
 
 
 def audit(
@@ -306,9 +307,10 @@ def _check_leak(found: Audit, split: str, rows: np.ndarray) -> None:
     shown = " ".join(found.data[split][int(rows[0])]["text"].split())
     shown = shown if len(shown) <= 50 else shown[:49] + "…"
     found.warnings.append(
-        f"{split}: {count(len(rows))} of {count(total)} rows ({_share(len(rows) / total)}) stand in train too "
-        f'(such as "{shown}"): results on them flatter the model'
+        f"{split}: {count(len(rows))} of {count(total)} rows ({_share(len(rows) / total)}) stand in train too: "
+        "results on them flatter the model"
     )
+    found.facts.setdefault("examples", []).append(f'such a row of {split} is "{shown}"')
 
 
 def _check_sizes(found: Audit, texts: Sequence[str], names: Mapping[str, str]) -> None:

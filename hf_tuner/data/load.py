@@ -75,6 +75,13 @@ class _Numbers:
             self.total += rows.num_rows
         return result
 
+    def commits(self) -> dict[str, str]:
+        """The commits on the Hub that rows were read at: of the data, and of `--eval-dataset`."""
+        read = list(dict.fromkeys(id(raw) for raw, _ in self.parts))
+        by_id = {id(raw): raw.revision for raw, _ in self.parts}
+        names = ("revision", "eval_revision")
+        return {name: str(by_id[key]) for name, key in zip(names, read, strict=False) if by_id[key]}
+
     def place(self, number: int) -> tuple[str, int]:
         """File and row of a number."""
         at = bisect_right(self.starts, number) - 1
@@ -190,7 +197,7 @@ def _tell(lines: Mapping[str, str], labels: Labels | None, checked: Audit, notes
         console.say(f"{name:<9} {text}")
     for note in dict.fromkeys(notes):
         console.say(f"{'note':<9} {note}")
-    for warning in checked.warnings:
+    for warning in (*checked.warnings, *checked.facts.get("examples", [])):
         console.warn(warning)
 
 

@@ -3,6 +3,7 @@
 import difflib
 import importlib.resources
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,9 @@ from datasets.fingerprint import generate_random_fingerprint
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
+from hf_tuner import console
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
-from hf_tuner.errors import EnvironmentFault, TunerError, UsageError
+from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
 from hf_tuner.hub.checksums import verify_cached
 from hf_tuner.hub.faults import explain, root_cause
 from hf_tuner.hub.pins import pin
@@ -289,22 +291,43 @@ def _read_hub(source: Source) -> Raw:
     cached = _cached(source.name)
     require_hub(f"the data set {source.name}", cached=cached)
     reason = unreachable() if cached else None
-    commit = None if reason else pin(source.name, "dataset", source.revision)
-    try:
-        if reason:
-            with offline():
-                loaded = datasets.load_dataset(source.name, source.config, revision=source.revision)
-        else:
-            loaded = datasets.load_dataset(source.name, source.config, revision=commit)
-    except Exception as error:  # dozens of kinds; each ends in one line that says what to do
-        raise _hub_error(source, error) from error
-    verify_cached(source.name, "dataset", commit)
+    commit = pin(source.name, "dataset", source.revision)
+    if reason:
+        with offline():
+            loaded = _load(source, source.revision)
+    else:
+        loaded = _load_whole(source, commit)
     origin = f"{source.name}{':' + source.config if source.config else ''} on the Hub"
     raw = _whole(dict(loaded), origin + (f" at {commit[:8]}" if commit else ""), source.name)
     raw.revision = commit
     if reason:
         raw.notes.append(f"the Hub cannot be reached ({reason}); the cached copy is used")
     return raw
+
+
+def _load(source: Source, revision: str | None, **options: Any) -> Any:
+    try:
+        return datasets.load_dataset(source.name, source.config, revision=revision, **options)
+    except Exception as error:  # dozens of kinds; each ends in one line that says what to do
+        raise _hub_error(source, error) from error
+
+
+def _load_whole(source: Source, commit: str | None) -> Any:
+    """The data set, its files compared with the Hub's hashes; what arrived damaged is fetched and prepared once more."""
+    loaded = _load(source, commit)
+    try:
+        verify_cached(source.name, "dataset", commit)
+    except ArtifactError as error:
+        console.warn(f"{str(error).partition(';')[0]}; fetching it once more")
+        loaded = _load(source, commit, download_mode="force_redownload")
+        try:
+            verify_cached(source.name, "dataset", commit)
+        except ArtifactError:
+            loaded.cleanup_cache_files()
+            for prepared in {Path(f["filename"]).parent for part in loaded.values() for f in part.cache_files}:
+                shutil.rmtree(prepared, ignore_errors=True)  # damaged rows, prepared under the right name
+            raise
+    return loaded
 
 
 def _cached(name: str) -> bool:

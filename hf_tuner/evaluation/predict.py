@@ -20,11 +20,11 @@ def encoded(task: Any, processor: Any, rows: Dataset, max_length: int) -> Datase
         return rows.map(task.encode(processor, max_length), batched=True, remove_columns=rows.column_names, desc=None)
 
 
-def logits_of(saved: Restored, rows: Dataset, batch_size: int = 64) -> np.ndarray:
-    """Logits [rows, classes] of a restored run on rows with the task's columns."""
+def logits_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool = False) -> np.ndarray:
+    """Logits [rows, classes] of a restored run on rows with the task's columns; `alone` as in `predict_logits`."""
     task = saved.task
     ready = encoded(task, saved.processor, rows, saved.manifest.max_length)
-    return predict_logits(saved.model, ready, task.collate(saved.processor), batch_size)
+    return predict_logits(saved.model, ready, task.collate(saved.processor), batch_size, alone=alone)
 
 
 def predict(run: Path | str, texts: Sequence[str] | Dataset, batch_size: int = 64) -> list[dict[str, Any]]:

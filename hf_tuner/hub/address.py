@@ -1,4 +1,7 @@
-"""Where a run lies on the Hub: user/name, user/name@revision, user/name@revision/subfolder, as in `HfFileSystem`."""
+"""Where a run lies on the Hub: user/name, user/name@revision, user/name@revision/subfolder, as in `HfFileSystem`.
+
+A slash in a branch's name is written %2F there: user/name@feature%2Fx/subfolder.
+"""
 
 import re
 from dataclasses import dataclass
@@ -20,7 +23,8 @@ class Address:
     subfolder: str = ""
 
     def __str__(self) -> str:
-        at = f"@{self.revision}" if self.revision else ""
+        name = self.revision or ""
+        at = f"@{name if name.startswith('refs/pr/') else name.replace('/', '%2F')}" if name else ""
         return f"{self.repo}{at}" + (f"/{self.subfolder}" if self.subfolder else "")
 
 
@@ -38,4 +42,5 @@ def parse_address(text: str) -> Address | None:
     subfolder = (match["subfolder"] or "").strip("/")
     if ".." in subfolder.split("/"):
         raise ArtifactError(f"{text}: a subfolder of a repository cannot contain ..")
-    return Address(match["repo"], match["revision"], subfolder)
+    revision = match["revision"]
+    return Address(match["repo"], revision.replace("%2F", "/") if revision else None, subfolder)

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 
 from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
 
 from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.manifest import sha256
+from hf_tuner.hub.pins import cache_folder
 
 
 def verify_cached(repo: str, kind: str, commit: str | None) -> int:
@@ -23,17 +23,19 @@ def verify_cached(repo: str, kind: str, commit: str | None) -> int:
     """
     if commit is None:
         return 0
-    snapshot = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind) / "snapshots" / commit
+    snapshot = cache_folder(repo, kind) / "snapshots" / commit
     read = 0
     for path in sorted(p for p in snapshot.rglob("*") if p.is_symlink() and p.is_file()):
-        blob = path.resolve()
+        blob = (
+            path.parent / path.readlink()
+        )  # not resolve: with Xet the blob is a link too, into a store shared by repositories
         mark = _mark(blob)
         if len(blob.name) not in (40, 64) or mark.exists():
             continue
         read += 1
         if _digest(blob) != blob.name:
-            path.unlink()
-            blob.unlink()
+            for link in (blob.resolve(), blob, path):
+                link.unlink(missing_ok=True)
             raise ArtifactError(
                 f"{path.name} of {repo} arrived damaged: its bytes are not those of the Hub; it was removed from the cache, "
                 "run the command again to fetch it anew"
@@ -45,7 +47,12 @@ def verify_cached(repo: str, kind: str, commit: str | None) -> int:
 def _digest(blob: Path) -> str:
     if len(blob.name) == 64:
         return sha256(blob)
-    content = blob.read_bytes()
+    return git_blob(blob)
+
+
+def git_blob(path: Path) -> str:
+    """The hash by which git, and so the Hub, names the content of a small file."""
+    content = path.read_bytes()
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

@@ -7,6 +7,7 @@ is downloaded or uploaded may take as long as it likes, while bytes flow.
 
 import functools
 import os
+import re
 from typing import Any
 
 from huggingface_hub import HfApi, constants, file_download
@@ -20,14 +21,8 @@ RETRIES = 2
 """How often the client's own loop asks again after a network error or a 5xx."""
 PAUSE = 30
 """Longest pause, in seconds, that a busy Hub (429) can ask for."""
-XET = {
-    "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "3",
-    "HF_XET_CLIENT_RETRY_BASE_DELAY": "1s",
-    "HF_XET_CLIENT_RETRY_MAX_DURATION": "30s",
-    "HF_XET_CLIENT_READ_TIMEOUT": "30s",
-    "HF_XET_CLIENT_CONNECT_TIMEOUT": "10s",
-}
-"""The same bounds for the Xet transfer, whose own are minutes; a user's settings win."""
+XET = {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2", "HF_XET_CLIENT_CONNECT_TIMEOUT": "10s"}
+"""Fewer tries of the Xet transfer. Its time limit stays: it counts the sending too, which a slow line needs."""
 
 
 def api() -> HfApi:
@@ -41,7 +36,7 @@ def bounded() -> None:
     """Put the bounds on the client of this process, once."""
     for key, value in XET.items():
         os.environ.setdefault(key, value)
-    _http.set_client_factory(_client)
+    _http.set_client_factory(functools.partial(_client, _http._GLOBAL_CLIENT_FACTORY))  # around a user's own, if any
     _http._http_backoff_base = functools.partial(_few_retries, _http._http_backoff_base)  # type: ignore[assignment]
     # Its second look for a file's metadata waits six times a minute.
     file_download._ETAG_RETRY_TIMEOUT = int(min(file_download._ETAG_RETRY_TIMEOUT, ASKED))
@@ -61,8 +56,8 @@ def is_offline() -> bool:
     return bool(constants.is_offline_mode())
 
 
-def _client() -> Any:
-    client = _http.default_client_factory()
+def _client(factory: Any) -> Any:
+    client = factory()
     hooks = client.event_hooks
     client.event_hooks = {
         **hooks,
@@ -86,6 +81,9 @@ def _short_pause(response: Any) -> None:
     asked = response.headers.get("Retry-After", "")
     if asked.isdigit() and int(asked) > PAUSE:
         response.headers["Retry-After"] = str(PAUSE)
+    limit = response.headers.get("RateLimit", "")  # "api";r=0;t=290, which the client obeys first
+    if limit:
+        response.headers["RateLimit"] = re.sub(r"\bt=(\d+)", lambda t: f"t={min(int(t[1]), PAUSE)}", limit)
 
 
 def _few_retries(original: Any, *args: Any, max_retries: int = RETRIES, **kwargs: Any) -> Any:

@@ -5,6 +5,7 @@ into "check your connection"), so the whole chain of an exception is searched fo
 """
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -61,6 +62,17 @@ def is_transient(error: BaseException) -> bool:
     if status is not None:
         return status in TRANSIENT
     return isinstance(cause, httpx2.TransportError | ConnectionError | TimeoutError)
+
+
+def moved(error: BaseException) -> bool:
+    """Whether a commit was refused because the branch had moved on (412)."""
+    return _status(root_cause(error.__cause__ or error)) == 412
+
+
+def is_transfer(error: BaseException) -> bool:
+    """Whether an error was raised inside the Hub's client: Xet raises bare RuntimeErrors."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any("huggingface_hub" in frame.f_code.co_filename for frame, _ in frames)
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -132,7 +144,7 @@ def _network_sentence(error: BaseException) -> str:
         return f"it is not in the cache and the Hub ({constants.ENDPOINT}) cannot be asked"
     said = _brief(error, 300) or type(error).__name__
     # What Xet raises, up and down, are bare built-in errors.
-    broken = isinstance(error, RuntimeError | ConnectionError)
+    broken = isinstance(error, ConnectionError) or (isinstance(error, RuntimeError) and is_transfer(error))
     return f"{said}; run the command again (HF_HUB_DISABLE_XET=1 avoids Xet)" if broken else said
 
 

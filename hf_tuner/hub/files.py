@@ -10,8 +10,12 @@ PROCESSOR = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spec
              "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "*.bpe.model", "chat_template.jinja",
              "preprocessor_config.json", "processor_config.json")  # fmt: skip
 RECORDS = (FILE, "run.yaml", "report.json", "README.md", "figures/*.png")
+PLAIN = (".json", ".txt", ".model", ".jinja")
+"""Kinds of files that a processor may save under a name of its own; none of them can run code."""
 PUBLIC = (*WEIGHTS, *PROCESSOR, *RECORDS)
-"""Patterns of the only files that ever leave this machine."""
+"""Patterns of the only files that ever leave this machine, besides the processor's own plain ones."""
+FETCHED = (*PUBLIC, *(f"*{kind}" for kind in PLAIN))
+"""Patterns of what is fetched of a run."""
 
 
 def public_files(folder: Path, patterns: tuple[str, ...] = PUBLIC) -> list[Path]:

@@ -75,7 +75,7 @@ def check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         if path.stat().st_size != saved["size"] or sha256(path) != saved["sha256"]:
             raise ArtifactError(
                 f"{path} is damaged: its bytes are not those that were saved and measured (sha256 differs); "
-                "restore it from a copy, pull it again (--force), or train again"
+                "restore it from a copy, pull it again, or train again"
             )
 
 

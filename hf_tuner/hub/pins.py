@@ -2,6 +2,7 @@
 
 import functools
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -25,15 +26,17 @@ def pin(repo: str, kind: str = "model", revision: str | None = None) -> str | No
 
 def cached_commit(repo: str, kind: str = "model", revision: str | None = None) -> str | None:
     """The commit in the client's cache, or None."""
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
+    folder = cache_folder(repo, kind)
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
         return revision if (folder / "snapshots" / revision).is_dir() else None
     ref = folder / "refs" / (revision or "main")
-    if ref.is_file():
-        return ref.read_text(encoding="utf-8").strip()
-    # What was fetched by its commit alone leaves no name behind.
-    snapshots = sorted(folder.glob("snapshots/*"), key=lambda p: p.stat().st_mtime)
-    return snapshots[-1].name if snapshots and revision is None else None
+    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
+    return commit if commit and (folder / "snapshots" / commit).is_dir() else None
+
+
+def cache_folder(repo: str, kind: str) -> Path:
+    """Where the client keeps a repository."""
+    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type=kind)
 
 
 @functools.cache
@@ -41,5 +44,15 @@ def _asked(endpoint: str, repo: str, kind: str, revision: str | None) -> str:
     """One question a process, so that main cannot move between the configuration and the weights."""
     with hub_faults(f"the {'data set' if kind == 'dataset' else kind} {repo}", repo, kind):
         info = api().repo_info(repo, repo_type=kind, revision=revision)
-        api().auth_check(repo, repo_type=kind)  # a gated repository answers the first question to everybody
-        return str(info.sha)
+        api().auth_check(info.id, repo_type=kind)  # a gated repository answers the first question to everybody
+    _remember(repo, kind, revision, str(info.sha))
+    return str(info.sha)
+
+
+def _remember(repo: str, kind: str, revision: str | None, commit: str) -> None:
+    """Leave the name in the client's cache, as its own downloads by name do: offline it is asked for by name."""
+    ref = cache_folder(repo, kind) / "refs" / (revision or "main")
+    if revision != commit:
+        with suppress(OSError):
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            ref.write_text(commit, encoding="utf-8")

@@ -20,7 +20,9 @@ STRATEGIES = ("every_save", "checkpoint", "all_checkpoints", "end")
 HARMLESS = (".gitattributes", "README.md", "LICENSE", "LICENSE.md", ".gitignore")
 """Files of a repository that was just made by hand."""
 IN_PROGRESS = "Training in progress"
-"""What commits of an unfinished run are called; a repository whose last commit is one is ours."""
+"""What commits of an unfinished run are called, as the Trainer calls them."""
+TAG = "hf-tuner"
+"""The tag in the card by which a repository is known as ours before its run is finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ def destination_of(run: Run) -> Destination | None:
     given = run.training
     if not given.get("push_to_hub"):
         lonely = [k for k in ("hub_model_id", "hub_revision", "hub_strategy", "hub_private_repo") if given.get(k)]
+        lonely += ["create_pr"] if run.create_pr else []
         if lonely:
             raise UsageError(f"--{lonely[0].replace('_', '-')} without --push-to-hub pushes nothing; add --push-to-hub")
         return None
@@ -70,6 +73,10 @@ def checked(to: Destination) -> Destination:
     """The same destination. Raises UsageError for a name that no repository can have."""
     if to.create_pr and to.revision:
         raise UsageError("--create-pr opens a branch of its own; it cannot be combined with --hub-revision")
+    if to.subfolder and not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", to.subfolder):
+        raise UsageError(
+            f'--subfolder "{to.subfolder}": expected names of letters, digits, ., - and _, such as en or v1/large'
+        )
     try:
         validate_repo_id(to.repo)
     except HFValidationError as error:
@@ -100,7 +107,7 @@ def preflight(to: Destination) -> Destination:
 def _may_write(repo: str, who: dict[str, Any]) -> None:
     """Raise EnvironmentFault when the token cannot write into the namespace."""
     owner = repo.split("/")[0]
-    spaces = [who["name"], *(org["name"] for org in who.get("orgs", []))]
+    spaces = [who["name"], *(o["name"] for o in who.get("orgs", []) if o.get("roleInOrg") != "read")]
     token = who.get("auth", {}).get("accessToken") or {}
     role, source = token.get("role"), token_source()
     if owner not in spaces:
@@ -137,12 +144,14 @@ def _as_it_is(to: Destination) -> bool | None:
             api().auth_check(to.repo, write=not to.create_pr)
     except EnvironmentFault as error:
         if isinstance(error.__cause__, RepositoryNotFoundError) and not to.create_pr:
-            say(f"  hub       {to.repo} will be made ({'private' if to.private else 'public'})")
+            seen = {True: "private", False: "public", None: "visible as its owner's new repositories are"}[to.private]
+            say(f"  hub       {to.repo} will be made ({seen})")
             return to.private
         raise
     names = [s.rfilename for s in info.siblings or []]
     foreign = [n for n in names if n not in HARMLESS]
-    if foreign and FILE not in {n.rsplit("/", 1)[-1] for n in names} and not _unfinished(to.repo):
+    ours = FILE in {n.rsplit("/", 1)[-1] for n in names} or TAG in (info.tags or [])
+    if foreign and not ours:
         raise EnvironmentFault(f"{to.repo} exists and holds what is not a run of hf-tuner ({', '.join(foreign[:3])} …); "
                                "choose another name: --hub-model-id")  # fmt: skip
     if to.private is not None and bool(info.private) != to.private:
@@ -151,9 +160,3 @@ def _as_it_is(to: Destination) -> bool | None:
                                "choose another name: --hub-model-id")  # fmt: skip
     say(f"  hub       {to.repo} exists ({'private' if info.private else 'public'}) and will be updated")
     return bool(info.private)
-
-
-def _unfinished(repo: str) -> bool:
-    with hub_faults(f"the repository {repo}"):
-        commits = api().list_repo_commits(repo)
-    return bool(commits) and commits[0].title.startswith(IN_PROGRESS)

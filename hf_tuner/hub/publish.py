@@ -21,8 +21,8 @@ from huggingface_hub import get_token
 
 from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.card import card, read_facts
-from hf_tuner.hub.files import public_files
-from hf_tuner.hub.manifest import FILE, check_files, file_digests, read_manifest
+from hf_tuner.hub.files import PLAIN, public_files
+from hf_tuner.hub.manifest import FILE, Manifest, check_files, file_digests, read_manifest
 from hf_tuner.hub.markdown import PATH
 from hf_tuner.models.save import check_tensors
 
@@ -36,12 +36,15 @@ def published(folder: Path, **facts: Any) -> Iterator[Path]:
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest.files)
-    with TemporaryDirectory(prefix="hf-tuner-push-") as name:
+    with TemporaryDirectory(prefix=".publishing-", dir=folder) as name:
         aside = Path(name)
-        for path in public_files(folder):
+        for path in sorted({*public_files(folder), *map(Path, processor_files(manifest))}):
             target = aside / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(folder / path, target)
+            if path.suffix == ".safetensors":
+                os.link((folder / path).resolve(), target)  # never rewritten, and may be large
+            else:
+                shutil.copyfile(folder / path, target)
         check_tensors(aside)
         clean_texts(aside)
         clean = replace(read_manifest(aside), files=file_digests(aside, manifest.files))
@@ -49,6 +52,11 @@ def published(folder: Path, **facts: Any) -> Iterator[Path]:
         _write_card(folder, aside, facts)
         refuse_secrets(aside, folder)
         yield aside
+
+
+def processor_files(manifest: Manifest) -> list[str]:
+    """Files that the run's own processor saved under names of its own: plain text and sentencepiece models only."""
+    return [name for name in manifest.files if Path(name).suffix in PLAIN and ".." not in name]
 
 
 def clean_texts(folder: Path) -> None:

@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 
-from huggingface_hub import constants, snapshot_download
-from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub import snapshot_download
 
 from hf_tuner.console import say, warn
 from hf_tuner.errors import ArtifactError, EnvironmentFault, UsageError
@@ -13,10 +12,10 @@ from hf_tuner.hub.address import Address, parse_address
 from hf_tuner.hub.checksums import verify_cached
 from hf_tuner.hub.client import bounded, is_offline
 from hf_tuner.hub.faults import hub_faults
-from hf_tuner.hub.files import PUBLIC
-from hf_tuner.hub.manifest import FILE
-from hf_tuner.hub.pins import cached_commit, pin
-from hf_tuner.hub.reach import require_hub, unreachable
+from hf_tuner.hub.files import FETCHED
+from hf_tuner.hub.manifest import FILE, check_files, read_manifest
+from hf_tuner.hub.pins import cache_folder, cached_commit, pin
+from hf_tuner.hub.reach import unreachable
 
 
 def local_run(name: Path | str) -> Path:
@@ -45,7 +44,6 @@ def fetch(address: Address) -> Path:
     reason = "HF_HUB_OFFLINE is set" if is_offline() else unreachable()
     folder = _cached(address) if reason else _download(address)
     if folder is None:
-        require_hub(f"the run {address}")
         raise EnvironmentFault(f"the run {address} is not in the cache, and the Hub cannot be asked: {reason}")
     if reason:
         say(f"  note      the Hub is not asked ({reason}); the cached copy of {address} is used")
@@ -62,6 +60,7 @@ def pull(name: str, output: Path | str | None = None) -> Path:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"--output {target} exists and is not an empty folder; choose another")
     source = local_run(name)
+    check_files(source, read_manifest(source).files)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -83,7 +82,7 @@ def _download(address: Address) -> Path:
     commit = pin(address.repo, "model", address.revision)
     for again in (False, True):
         with hub_faults(what, address.repo):
-            patterns = [inside + pattern for pattern in PUBLIC]
+            patterns = [inside + pattern for pattern in FETCHED]
             root = snapshot_download(address.repo, revision=commit, allow_patterns=patterns)
         try:
             verify_cached(address.repo, "model", commit)
@@ -102,6 +101,5 @@ def _download(address: Address) -> Path:
 def _cached(address: Address) -> Path | None:
     """The folder in the client's cache; whether it is whole, the manifest's list of files tells."""
     commit = cached_commit(address.repo, "model", address.revision)
-    root = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=address.repo, repo_type="model")
-    folder = root / "snapshots" / str(commit) / address.subfolder
+    folder = cache_folder(address.repo, "model") / "snapshots" / str(commit) / address.subfolder
     return folder if folder.is_dir() else None

@@ -2,8 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from huggingface_hub.hf_api import RepoFile
 
 from hf_tuner.console import say
 from hf_tuner.errors import ArtifactError, EnvironmentFault
+from hf_tuner.hub.checksums import git_blob
 from hf_tuner.hub.client import api
-from hf_tuner.hub.faults import HUB_ERRORS, explain, hub_faults, is_transient
-from hf_tuner.hub.files import PUBLIC, public_files
+from hf_tuner.hub.faults import HUB_ERRORS, explain, hub_faults, is_transient, moved
+from hf_tuner.hub.files import PUBLIC
 from hf_tuner.hub.manifest import sha256
 from hf_tuner.hub.preflight import Destination
 from hf_tuner.hub.publish import published
@@ -46,17 +47,27 @@ def push(folder: Path, to: Destination) -> Pushed:
     """
     with published(folder, repo=to.repo, revision=to.revision, subfolder=to.subfolder, **_about_base(folder)) as ready:
         require_same(folder, ready)
-        files = {name.as_posix(): ready / name for name in public_files(ready)}
+        files = {p.relative_to(ready).as_posix(): p for p in sorted(ready.rglob("*")) if p.is_file()}
         say(
             f"  push      {len(files)} files, {_megabytes(files):.1f} MB → {to.repo}{'@' + to.revision if to.revision else ''}"
         )
         done = send(files, to, title=f"{folder.resolve().name} ({_digest(files)})")
     if to.tag:
-        with hub_faults(f"the tag {to.tag} of {to.repo}"):
-            api().create_tag(to.repo, tag=to.tag, revision=done.commit, exist_ok=True)
+        _tag(to.repo, to.tag, done.commit)
     what = f"{done.sent} files sent" if done.sent else "nothing to send: it is there already"
     say(f"  pushed    {done.pull_request or done.url} ({what}; the Hub's files are the local ones)")
     return done
+
+
+def _tag(repo: str, tag: str, commit: str) -> None:
+    """Name the commit. Raises EnvironmentFault when the tag names another one already."""
+    with hub_faults(f"the tag {tag} of {repo}"):
+        tags = {t.name: t.target_commit for t in api().list_repo_refs(repo).tags}
+        if tag not in tags:
+            api().create_tag(repo, tag=tag, revision=commit)
+        elif tags[tag] != commit:
+            raise EnvironmentFault(f"the files are pushed (commit {commit[:8]}), but the tag {tag} names another commit of {repo} "
+                                   f"({tags[tag][:8]}); choose another tag")  # fmt: skip
 
 
 def require_same(folder: Path, ready: Path) -> None:
@@ -69,7 +80,7 @@ def require_same(folder: Path, ready: Path) -> None:
     rows = sample_rows(saved.task)
     tolerance = 0.0 if saved.model.device.type == "cpu" else 1e-3
     base = str(saved.manifest.base["id"]) if saved.manifest.saves == "adapter" else None
-    proof = same_predictions(logits_of(saved, rows), ready, rows, tolerance, "pushed = saved", base)
+    proof = same_predictions(logits_of(saved, rows, alone=True), ready, rows, tolerance, "pushed = saved", base)
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
     if not proof.passed:
         raise ArtifactError(
@@ -77,27 +88,33 @@ def require_same(folder: Path, ready: Path) -> None:
         )
 
 
-def send(files: Mapping[str, Path], to: Destination, title: str, remove: Sequence[str] = ()) -> Pushed:
+def send(files: Mapping[str, Path], to: Destination, title: str) -> Pushed:
     """Make the run's place in the repository hold exactly `files` (path there: file here) of what we publish.
 
-    Our own files that are there and not in `files` are removed; anything else in the repository is left alone. `remove`
-    names more of ours to remove. Raises EnvironmentFault.
+    Our own files that are there and not in `files` are removed; anything else in the repository is left alone. When
+    somebody else commits at the same moment, it is looked at anew. Raises EnvironmentFault.
     """
     place = f"{to.subfolder}/" if to.subfolder else ""
     wanted = {place + name: path for name, path in files.items()}
-    with hub_faults(f"pushing to {to.repo}", to.repo):
-        head = _ready(to)
-        there = remote_files(to.repo, head)
-    add = [CommitOperationAdd(name, path) for name, path in wanted.items() if not _same(path, there.get(name))]
-    stale = {n for n in there if _ours(n, place) and n not in wanted} | {n for n in remove if n in there}
-    operations = [*add, *(CommitOperationDelete(name) for name in sorted(stale))]
-    url = f"{api().endpoint}/{to.repo}"
-    if not operations:
-        return Pushed(url, head, 0)
-    if not to.create_pr and (to.revision or len(operations) <= AT_ONCE):
-        commit = _commit(to.repo, operations, title, to.revision or "main", head, wanted)
-        return Pushed(url, commit, len(add))
-    return replace(_through_pull_request(to, operations, title, wanted), sent=len(add))
+    for attempt in range(ATTEMPTS):
+        with hub_faults(f"pushing to {to.repo}", to.repo):
+            head = _ready(to)
+            there = remote_files(to.repo, head)
+        add = [CommitOperationAdd(name, path) for name, path in wanted.items() if not _same(path, there.get(name))]
+        stale = sorted(name for name in there if _ours(name, place) and name not in wanted)
+        operations = [*add, *(CommitOperationDelete(name) for name in stale)]
+        url = f"{api().endpoint}/{to.repo}"
+        if not operations:
+            return Pushed(url, head, 0)
+        if to.create_pr or (to.revision is None and len(operations) > AT_ONCE):
+            return _through_pull_request(to, operations, title, wanted)
+        try:
+            return Pushed(url, _commit(to.repo, operations, title, to.revision or "main", head, wanted), len(add))
+        except EnvironmentFault as error:
+            if attempt + 1 == ATTEMPTS or not moved(error):
+                raise
+            time.sleep(PAUSES[attempt])
+    raise EnvironmentFault(f"{to.repo} changes all the time; push again later")
 
 
 def remote_files(repo: str, revision: str) -> dict[str, RepoFile]:
@@ -120,7 +137,7 @@ def _ready(to: Destination) -> str:
         if to.create_pr:
             raise
         # A token that may not create "succeeds" with exist_ok; preflight has looked at that.
-        api().create_repo(to.repo, private=bool(to.private), exist_ok=True)
+        api().create_repo(to.repo, private=to.private, exist_ok=True)
         info = api().model_info(to.repo)
     if to.revision is None:
         return str(info.sha)
@@ -154,30 +171,41 @@ def _commit(
         else:
             _compared(wanted, repo, info.oid)
             return str(info.oid)
-    raise AssertionError("every attempt returns or raises")
+    raise EnvironmentFault(f"{repo} could not be pushed to")
 
 
 def _through_pull_request(to: Destination, operations: list[Any], title: str, wanted: Mapping[str, Path]) -> Pushed:
     """Commit in parts to a pull request and merge it, unless the pull request itself was asked for."""
-    what = f"pushing to {to.repo}"
-    with hub_faults(what, to.repo):
-        request = api().create_pull_request(to.repo, title=title, description="Pushed by hf-tuner.")
-        branch, parent = str(request.git_reference), None
+    url = f"{api().endpoint}/{to.repo}"
+    with hub_faults(f"pushing to {to.repo}", to.repo):
+        request = _open_request(to.repo, title)
+        branch = str(request.git_reference)
+        left = set(differing(wanted, to.repo, branch))
+        there = remote_files(to.repo, branch)
+        operations = [o for o in operations if o.path_in_repo in (left if o.path_in_repo in wanted else there)]
+        parent = str(api().repo_info(to.repo, revision=branch).sha)
         parts = [operations[i : i + AT_ONCE] for i in range(0, len(operations), AT_ONCE)]
         for number, part in enumerate(parts, 1):
-            names = {o.path_in_repo for o in part}
-            expected = {n: p for n, p in wanted.items() if n in names}
-            parent = parent or str(api().repo_info(to.repo, revision=branch).sha)
+            expected = {o.path_in_repo: wanted[o.path_in_repo] for o in part if o.path_in_repo in wanted}
             parent = _commit(to.repo, part, f"{title}, part {number} of {len(parts)}", branch, parent, expected)
         _compared(wanted, to.repo, branch)
-        url = f"{api().endpoint}/{to.repo}"
+        if request.status == "draft":
+            api().change_discussion_status(to.repo, request.num, "open")
         if to.create_pr:
-            return Pushed(url, str(parent), len(operations), request.url)
-        api().change_discussion_status(to.repo, request.num, "open")  # it is born as a draft
+            return Pushed(url, parent, len(left), request.url)
         api().merge_pull_request(to.repo, request.num, comment="Complete: every file was compared with the local one.")
-        merged = str(api().model_info(to.repo, revision=to.revision).sha)
+        merged = str(api().model_info(to.repo).sha)
         _compared(wanted, to.repo, merged)
-        return Pushed(url, merged, len(operations))
+        return Pushed(url, merged, len(left))
+
+
+def _open_request(repo: str, title: str) -> Any:
+    """Our open pull request of this title (it names the files' digest), or a new one: a second try goes on in the first."""
+    who = api().whoami()["name"]
+    for found in api().get_repo_discussions(repo, author=who, discussion_type="pull_request"):
+        if found.title == title and found.status in ("open", "draft"):
+            return api().get_discussion_details(repo, found.num)
+    return api().create_pull_request(repo, title=title, description="Pushed by hf-tuner.")
 
 
 def _anew(operations: list[Any]) -> list[Any]:
@@ -213,8 +241,7 @@ def _same(path: Path, entry: RepoFile | None) -> bool:
         return False
     if entry.lfs is not None:
         return bool(entry.lfs.sha256 == sha256(path))
-    content = path.read_bytes()
-    return bool(entry.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest())
+    return bool(entry.blob_id == git_blob(path))
 
 
 def _ours(name: str, place: str) -> bool:
@@ -230,8 +257,8 @@ def _about_base(folder: Path) -> dict[str, Any]:
     from hf_tuner.hub.manifest import read_manifest
 
     base = read_manifest(folder).base
-    if Path(base["id"]).is_dir() or "/" not in base["id"]:
-        return {}
+    if not base.get("revision"):
+        return {}  # a local folder
     try:
         data = api().model_info(base["id"], revision=base["revision"]).card_data
     except HUB_ERRORS:

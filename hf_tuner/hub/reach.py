@@ -40,6 +40,13 @@ def require_hub(what: str, cached: bool = False) -> None:
         )
 
 
+def require_answer() -> None:
+    """Return when the Hub answers, for what only it can tell. Raises EnvironmentFault."""
+    reason = unreachable()
+    if reason:
+        raise EnvironmentFault(f"the Hub ({constants.ENDPOINT}) cannot be reached: {reason}")
+
+
 def unreachable() -> str | None:
     """Why the Hub does not answer, in a few words; None when it does."""
     if constants.is_offline_mode():

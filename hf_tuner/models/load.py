@@ -1,9 +1,8 @@
 """Load a processor and a model so that every new weight is known, trainable and going to be saved."""
 
-import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import say, warn
 from hf_tuner.errors import ArtifactError, EnvironmentFault, UsageError
 from hf_tuner.hub.checksums import verify_cached
-from hf_tuner.hub.faults import HUB_ERRORS, explain
+from hf_tuner.hub.faults import HUB_ERRORS, explain, is_transfer
 from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
 from hf_tuner.models.fingerprint import base_fingerprint
@@ -167,15 +166,29 @@ def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tup
     """The model with its weights, safetensors only, and the keys the checkpoint did not bring or brought in another size."""
     source, commit = located(run)
     less_noise()
-    with hub_errors("model", source, commit):
-        model, info = getattr(transformers, task.auto_model).from_pretrained(
-            source, config=config, revision=commit, dtype=DTYPES[run.dtype], use_safetensors=True,
-            ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
-    if not Path(source).is_dir():
-        verify_cached(source, "model", commit)
+
+    def load() -> tuple[Any, Any]:
+        with hub_errors("model", source, commit):
+            return getattr(transformers, task.auto_model).from_pretrained(
+                source, config=config, revision=commit, dtype=DTYPES[run.dtype], use_safetensors=True,
+                ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
+
+    model, info = load() if Path(source).is_dir() else _whole(load, source, commit)
     settle_quantized(model)
     other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return model, sorted(info["missing_keys"]) + other_size
+
+
+def _whole(load: Callable[[], Any], source: str, commit: str | None) -> Any:
+    """What `load` gives, from files compared with the Hub's hashes; what arrived damaged is fetched once more."""
+    loaded = load()
+    try:
+        verify_cached(source, "model", commit)
+    except ArtifactError as error:
+        warn(f"{str(error).partition(';')[0]}; fetching it once more")
+        loaded = load()
+        verify_cached(source, "model", commit)
+    return loaded
 
 
 def less_noise() -> None:
@@ -258,7 +271,9 @@ def hub_errors(what: str, source: str, revision: str | None = None) -> Iterator[
     with offline() if cached and unreachable() else nullcontext():
         try:
             yield
-        except (*HUB_ERRORS, KeyError, json.JSONDecodeError) as error:
+        except (*HUB_ERRORS, KeyError) as error:
+            if isinstance(error, RuntimeError) and not is_transfer(error):
+                raise  # memory, or a mistake of ours: not the Hub's
             if local:
                 reason = str(error).strip().split("\n")[0][:300]
                 raise ArtifactError(f"the {what} in {source} cannot be loaded: {reason}") from error

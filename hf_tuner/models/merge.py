@@ -36,7 +36,7 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     full = restore(folder, quantized=False).model
     merged = full.merge_and_unload(safe_merge=True)
     files = save_model(merged, saved.processor, target)
-    _write_manifest(target, saved, files)
+    _write_manifest(target, saved, files, str(run) if _on_hub(run) else folder.name)
     proof = same_predictions(measured, target, rows, tolerance, name="merged = measured")
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
     if not proof.passed and not force:
@@ -50,12 +50,18 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     return target
 
 
-def _beside(run: Path | str, folder: Path) -> Path:
-    """RUN/merged; for a run on the Hub NAME-merged, here."""
+def _on_hub(run: Path | str) -> str:
+    """The repository's own name when the run lies on the Hub, else ""."""
     from hf_tuner.hub.address import parse_address
 
     address = parse_address(str(run))
-    return Path(f"{address.repo.split('/')[1]}-merged") if address else folder / "merged"
+    return address.repo.split("/")[1] if address else ""
+
+
+def _beside(run: Path | str, folder: Path) -> Path:
+    """RUN/merged; for a run on the Hub NAME-merged, here."""
+    name = _on_hub(run)
+    return Path(f"{name}-merged") if name else folder / "merged"
 
 
 def _rows_of(saved: Any) -> Any:
@@ -73,12 +79,12 @@ def _rows_of(saved: Any) -> Any:
     return held_rows(next(data[s] for s in ("test", "validation", "train") if s in data))
 
 
-def _write_manifest(target: Path, saved: Any, files: list[str]) -> None:
+def _write_manifest(target: Path, saved: Any, files: list[str], origin: str) -> None:
     """The merged folder is a run of its own: manifest with lineage, so that predict and evaluate take it."""
     from hf_tuner.hub.manifest import FILE, file_digests
     from hf_tuner.models.save import write_text
 
-    lineage = [*saved.manifest.lineage, {"from": saved.folder.name, "step": "merge", "method": saved.manifest.method}]
+    lineage = [*saved.manifest.lineage, {"from": origin, "step": "merge", "method": saved.manifest.method}]
     merged = replace(saved.manifest, saves="model", lineage=lineage, files=file_digests(target, files))
     write_text(target / FILE, merged.text())
 

@@ -88,8 +88,8 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
             (run.folder / FILE).unlink()  # without it no verb takes the folder for a finished run
         require(proofs)
         _show(write_report(run, model, results, proofs, clock.phases), run)
-        pushing.finish(run.folder)
     _wait_for_all()
+    pushing.finish(run.folder)  # nobody waits for an upload
     return Report.read(run.folder)
 
 

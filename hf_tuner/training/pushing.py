@@ -5,6 +5,7 @@ step 6), says nothing when a push fails, and waits for ever for a Hub that hangs
 the moment it is saved; one thread sends them, newest first; a failure is said at once and tried again with the next save.
 """
 
+import os
 import shlex
 import shutil
 import threading
@@ -26,7 +27,9 @@ from hf_tuner.hub.publish import clean_texts, refuse_secrets
 from hf_tuner.hub.push import push, send
 
 PATIENCE = 120.0
-"""Seconds that the end of training waits for a push that is under way."""
+"""Seconds that the end of training waits for checkpoints that are under way."""
+ASIDE = ".pushing-"
+"""Folders in the run's own that hold what is to be sent."""
 
 
 class Pushing:
@@ -41,7 +44,9 @@ class Pushing:
         to = destination_of(run) if is_main() else None
         if to is None:
             return cls(None, None)
-        to = to if "/" in to.repo else preflight(to)  # launched runs bring the full name
+        to = to if "/" in to.repo else preflight(to)  # `launch` has given it its full name already
+        for left in run.folder.glob(f"{ASIDE}*"):
+            shutil.rmtree(left, ignore_errors=True)  # of a run that was killed
         return cls(to, None if to.strategy == "end" else PushCheckpoints(run, to, processor, finish))
 
     @property
@@ -53,14 +58,14 @@ class Pushing:
         """Push the finished run. Raises EnvironmentFault that says how to try again; the run itself is safe."""
         if self.to is None:
             return
-        if self.checkpoints is not None:
-            self.checkpoints.finish()
         try:
+            if self.checkpoints is not None:
+                self.checkpoints.finish()
             push(folder, self.to)
-        except TunerError as error:
+        except Exception as error:  # whatever it is, hours of training are not lost to it
             raise EnvironmentFault(
-                f"{error}\nThe run is finished, verified and safe in {folder}; it was not pushed. Try again:\n"
-                f"  {push_command(folder, self.to)}"
+                f"{error if isinstance(error, TunerError) else f'{type(error).__name__}: {error}'}\n"
+                f"The run is finished and safe in {folder}; it was not pushed. Try again:\n  {push_command(folder, self.to)}"
             ) from error
 
 
@@ -76,45 +81,75 @@ def push_command(folder: Path, to: Destination) -> str:
 class PushCheckpoints(TrainerCallback):
     """Sends weights and processor of every checkpoint to the Hub, as `--hub-strategy` asks.
 
-    every_save: at the root of the repository; checkpoint: also in last-checkpoint/; all_checkpoints: also each in
-    its checkpoint-N/. Optimiser states are pickles and stay here, so a run goes on only where it was started.
+    every_save: at the root of the repository, the newest only; checkpoint: also in last-checkpoint/; all_checkpoints:
+    each, also in its checkpoint-N/. Optimiser states are pickles and stay here: a run goes on where it was started.
     """
 
     def __init__(self, run: Run, to: Destination, processor: Any, finish: Callable[[Path], None] | None) -> None:
         self.run, self.to, self.processor, self.complete = run, to, processor, finish
+        self.every = to.strategy == "all_checkpoints"
         self.waiting: list[tuple[int, Path]] = []
+        self.failed: list[tuple[int, Path]] = []
         self.lock = threading.Lock()
         self.worker: threading.Thread | None = None
         self.steps = 0
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Set the checkpoint's files aside and see that somebody sends them."""
+        """Set the checkpoint's files aside and see that somebody sends them. Never raises."""
         if not state.is_world_process_zero:
             return
-        source = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        aside = Path(mkdtemp(prefix="hf-tuner-checkpoint-"))
-        for name in public_files(source, WEIGHTS):
-            shutil.copyfile(source / name, aside / name)
-        if self.complete is not None:
-            self.complete(aside)
-        self.processor.save_pretrained(aside)
         self.steps = state.max_steps
+        try:
+            aside = self._set_aside(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+        except Exception as error:  # a full disk must not end the training
+            warn(f"step {state.global_step} is not pushed ({type(error).__name__}: {error}); training goes on")
+            return
         with self.lock:
             self.waiting.append((state.global_step, aside))
-            if self.worker is None or not self.worker.is_alive():
-                self.worker = threading.Thread(target=self._send_all, daemon=True, name="push")
-                self.worker.start()
+            self._work()
 
     def finish(self) -> None:
-        """Wait, not for ever, for what is under way; what is left is dropped: the finished run is pushed next."""
+        """Wait, not for ever, for what is under way; with all_checkpoints also try again what failed."""
         with self.lock:
-            if self.to.strategy != "all_checkpoints":
+            if self.every:
+                self.waiting, self.failed = [*self.failed, *self.waiting], []
+                self._work()
+            else:
                 self._drop(self.waiting)
             worker = self.worker
         if worker is not None:
             worker.join(PATIENCE)
         with self.lock:
+            left = [*self.failed, *self.waiting]
+            if left and self.every:
+                warn(
+                    f"not on the Hub: checkpoints {', '.join(str(step) for step, _ in left)}; they are in {self.run.folder}"
+                )
             self._drop(self.waiting)
+            self._drop(self.failed)
+
+    def _set_aside(self, source: Path) -> Path:
+        """A folder with the checkpoint's weights and the processor; links cost no disk and outlive the checkpoint."""
+        aside = Path(mkdtemp(prefix=ASIDE, dir=self.run.folder))
+        try:
+            for name in public_files(source, WEIGHTS):
+                if name.suffix == ".safetensors" and self.complete is None:
+                    os.link(source / name, aside / name)
+                else:
+                    shutil.copyfile(source / name, aside / name)
+            if self.complete is not None:
+                self.complete(aside)
+            self.processor.save_pretrained(aside)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        return aside
+
+    def _work(self) -> None:
+        """Start the thread that sends, when there is something to send. Call it with the lock held."""
+        if self.waiting and (self.worker is None or not self.worker.is_alive()):
+            self.worker = threading.Thread(target=self._send_all, daemon=True, name="push")
+            self.worker.start()
 
     def _send_all(self) -> None:
         while True:
@@ -122,16 +157,24 @@ class PushCheckpoints(TrainerCallback):
                 if not self.waiting:
                     self.worker = None
                     return
-                if self.to.strategy != "all_checkpoints":
+                if not self.every:
                     self._drop(self.waiting[:-1])
                 step, aside = self.waiting.pop(0)
+            keep = False
             try:
                 self._send(step, aside)
                 say(f"  hub       step {step} is on the Hub")
-            except TunerError as error:
-                warn(f"step {step} was not pushed ({error}); training goes on, the next save is pushed again")
-            finally:
+            except Exception as error:
+                warn(f"step {step} was not pushed ({error}); training goes on, {self._again()}")
+                keep = self.every
+            if keep:
+                with self.lock:
+                    self.failed.append((step, aside))
+            else:
                 shutil.rmtree(aside, ignore_errors=True)
+
+    def _again(self) -> str:
+        return "it is tried again at the end" if self.every else "the next save is pushed in its place"
 
     def _send(self, step: int, aside: Path) -> None:
         clean_texts(aside)
@@ -147,5 +190,7 @@ class PushCheckpoints(TrainerCallback):
 
     def _drop(self, entries: list[tuple[int, Path]]) -> None:
         for entry in list(entries):
-            self.waiting.remove(entry)
+            for queue in (self.waiting, self.failed):
+                if entry in queue:
+                    queue.remove(entry)
             shutil.rmtree(entry[1], ignore_errors=True)

@@ -1,6 +1,5 @@
 """Everything a finished run leaves beside its weights: manifest, configuration, report, card."""
 
-import re
 import resource
 import sys
 from dataclasses import asdict, dataclass
@@ -59,7 +58,7 @@ def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
               "head": list(notes["head"]), "method": _plain(run.method_config)},
         data={"dataset": run.dataset, "columns": run.columns, "fingerprints": fingerprints(results.data),
               "rows": {split: len(rows) for split, rows in results.data.items()},
-              **_notes(results.data)},
+              **getattr(results.data, "tuner_notes", {})},
         training=results.training,
         max_length=results.max_length,
         files=file_digests(run.folder, results.files),
@@ -93,13 +92,6 @@ def write_report(run: Run, model: Any, results: Measured, proofs: list[Proof], s
     report.write(run.folder)
     write_text(run.folder / "README.md", card(read_facts(run.folder)))
     return report
-
-
-def _notes(data: Any) -> dict[str, Any]:
-    """The data's commit and the audit's warnings, without the rows they quote: the manifest is for strangers too."""
-    notes = dict(getattr(data, "tuner_notes", {}))
-    warnings = [re.sub(r" \(such as .*?\)(?=[:;,.]|$)", "", w, flags=re.DOTALL) for w in notes.pop("warnings", [])]
-    return {**notes, "warnings": warnings} if warnings else notes
 
 
 def peak_megabytes() -> float:
