@@ -29,10 +29,10 @@ demo: $(DEMO) ## train, prove and predict with the embedded model and data
 	$(BIN)/hf-tuner demo
 
 test: $(DEV) ## every test that takes seconds
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-all: $(DEV) ## the slow tests on real data as well
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m ""
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
 lint: $(DEV) ## style and formatting
 	$(BIN)/ruff check .

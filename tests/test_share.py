@@ -15,7 +15,6 @@ from conftest import write_rows
 from hub_client import environment
 from hub_server import Hub, hanging_port
 
-pytestmark = pytest.mark.xdist_group("share")  # one worker: the run is trained once
 CANARY = "hf_CANARY5f0c1d2e3b4a"
 TRAINING = ("--num-train-epochs", "4", "--learning-rate", "3e-3", "--per-device-train-batch-size", "8")
 
