@@ -195,7 +195,10 @@ def help_text(program: str, description: str, chosen: Mapping[str, Any]) -> str:
             lines.append(f"  --{flag.name.replace('_', '-'):<22} {flag.help}{shown}")
         lines.append("")
     lines.append(f"Every field of transformers.TrainingArguments is a flag too ({len(training_flags())} of them:")
-    lines.append("--learning-rate, --num-train-epochs, --per-device-train-batch-size, --bf16, --report-to, …).")
+    lines.append(
+        "--learning-rate, --num-train-epochs, --per-device-train-batch-size, --bf16, --report-to, --push-to-hub,"
+    )
+    lines.append("--hub-model-id, --hub-private-repo, --hub-revision, --hub-strategy, …).")
     return "\n".join(lines)
 
 

@@ -221,3 +221,18 @@ def test_two_processes_push_as_one(shared: Shared) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     repo = shared.hub.repo("model", "alice/words-two")
     assert "manifest.json" in repo.commits[repo.branches["main"]].tree
+
+
+def test_rerun_refuses_other_data_under_the_same_name(shared: Shared) -> None:
+    local = shared.home / "local"
+    local.mkdir()
+    write_rows(local / "train.csv", 30)
+    first = shared.run(
+        "lora", "--model", "alice/tiny-bert", "--dataset", "local", "--output-dir", "first", "--max-steps", 1
+    )
+    assert first.returncode == 0, first.stderr
+    write_rows(local / "train.csv", 27)
+    again = shared.run("rerun", "first", "--output-dir", "second")
+    assert (
+        again.returncode == 2 and "is not what the run was trained on (test 6 rows, train 24 rows)" in again.stderr
+    ), again.stderr

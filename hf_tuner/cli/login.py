@@ -10,9 +10,14 @@ def main(words: Sequence[str]) -> None:
     Words("login", __doc__).read(words)
     from huggingface_hub import login
 
-    from hf_tuner.hub.faults import hub_faults
+    from hf_tuner.errors import EnvironmentFault
     from hf_tuner.hub.reach import require_answer
 
     require_answer()
-    with hub_faults("logging in"):
+    try:
         login()
+    except Exception as error:  # its device flow raises kinds of its own
+        said = " ".join(str(error).split())[:160] or type(error).__name__
+        raise EnvironmentFault(
+            f"logging in failed ({said}); set HF_TOKEN to a token from your settings page instead"
+        ) from error

@@ -36,8 +36,33 @@ def main(words: Sequence[str]) -> None:
         path = f"{aside}/run.yaml"
         with open(path, "w", encoding="utf-8") as file:
             yaml.safe_dump(again, file, sort_keys=False, allow_unicode=True)
+        _require_same_data(path, changes, manifest)
         load = lambda: catalog.load("recipes", manifest.task).recipe  # noqa: E731
         launch_file(catalog.path("recipes", manifest.task), ["--config", path, *changes], load)
+
+
+def _require_same_data(path: str, changes: Sequence[str], manifest: Any) -> None:
+    """Local data may have changed since: look before training. Raises UsageError, unless other data was asked for."""
+    if manifest.data.get("revision") or any(word.startswith(("--dataset", "--eval-dataset")) for word in changes):
+        return
+    import io
+    from contextlib import redirect_stderr, redirect_stdout
+
+    from hf_tuner import flags
+    from hf_tuner.data.fingerprint import fingerprints
+    from hf_tuner.data.load import load_data
+    from hf_tuner.models.restore import task_class
+
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        data = load_data(flags.parse(["--config", path, *changes], {}), task_class(manifest.task))
+    here, there = fingerprints(data), manifest.data["fingerprints"]
+    if here != there and not {"--seed", "--columns"} & {word.partition("=")[0] for word in changes}:
+        rows = ", ".join(f"{split} {len(part):,} rows" for split, part in data.items())
+        was = ", ".join(f"{split} {count:,} rows" for split, count in manifest.data["rows"].items())
+        raise UsageError(
+            f"{manifest.data['dataset']} here ({rows}) is not what the run was trained on ({was}): the fingerprints "
+            "differ. Bring the same data, or name what to train on instead: --dataset"
+        )
 
 
 def pinned(settings: dict[str, Any], manifest: Any) -> dict[str, Any]:

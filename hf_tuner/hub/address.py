@@ -7,11 +7,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from hf_tuner.errors import ArtifactError
 
 SHAPE = re.compile(
     r"(?:hf://)?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>refs/pr/\d+|[^/@]+))?(?:/(?P<subfolder>[\w./-]+))?"
 )
+LONGEST = 500
+"""Characters of an address; no file system takes longer names either."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ def parse_address(text: str) -> Address | None:
 
     What exists here is a path, and so is a name below a folder of runs (`runs/mistyped`).
     """
+    text = text.removeprefix(f"{constants.ENDPOINT}/")  # as it is copied from a browser
+    if len(text) > LONGEST:
+        return None
     path = Path(text).expanduser()
     if path.exists() or text.startswith((".", "/", "~")):
         return None

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from hf_tuner import catalog
 from hf_tuner.console import count, duration
+from hf_tuner.hub.address import parse_address
 from hf_tuner.hub.facts import Data, Facts, hub_id, named, public, read_facts
 from hf_tuner.hub.markdown import code, fenced, line, table, text
 from hf_tuner.hub.usage import usage
@@ -299,7 +300,7 @@ def _limits(facts: Facts) -> str:
         scores = report.metrics[name]
         lines += [f"{text(wording.name(m), 60)} on {text(name, 40)}: {text(scores[m]['note'])}."
                   for m in wording.ordered(wording.ORDER, scores) if scores[m].get("note")]  # fmt: skip
-    if any(earlier.get("step") == "merge" for earlier in facts.manifest.lineage):
+    if _merged(facts):
         lines.append(
             "The numbers were measured before the adapter was merged; `merged = measured` says what that changed."
         )
@@ -308,12 +309,21 @@ def _limits(facts: Facts) -> str:
     return "\n".join(f"- {one}" for one in lines)
 
 
+def _merged(facts: Facts) -> bool:
+    return any(earlier.get("step") == "merge" for earlier in facts.manifest.lineage)
+
+
 def _proofs(facts: Facts) -> str:
     proofs = facts.report.proofs
     lines = [f"- {'✓' if p['passed'] else '✗'} {text(p['name'], 100)}: {text(p.get('detail', ''))}" for p in proofs]
-    earlier = [f"- made by {text(e.get('step', 'run'), 40)} from {code(public(str(e.get('from', ''))))}"
+    earlier = [f"- made by {text(e.get('step', 'run'), 40)} from {code(_origin(str(e.get('from', ''))))}"
                for e in facts.manifest.lineage]  # fmt: skip
     return "\n".join([*earlier, *lines]) or "None are recorded with these files."
+
+
+def _origin(run: str) -> str:
+    """A run on the Hub by its whole name, a folder by its last part."""
+    return run if parse_address(run) else public(run)
 
 
 def _repeat(facts: Facts) -> str:
@@ -323,7 +333,9 @@ def _repeat(facts: Facts) -> str:
     )
     local = f" The {' and the '.join(needs)} must be on your machine." if needs else ""
     told = "Every setting is in `run.yaml`, every number in `report.json`, what was trained on what in `manifest.json`."
-    return f"{fenced('bash', [f'hf-tuner rerun {shlex.quote(facts.place)}'])}\n\n{told}{local}"
+    lines = [f"hf-tuner rerun {shlex.quote(facts.place)}"]
+    lines += ["hf-tuner merge RUN   # the folder that rerun made"] if _merged(facts) else []
+    return f"{fenced('bash', lines)}\n\n{told}{local}"
 
 
 def _link(name: str, kind: str) -> str:

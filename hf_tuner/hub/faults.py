@@ -169,8 +169,9 @@ def _nearest(repo: str, kind: str) -> str:
         found += [str(r.id) for r in listing(search=name, limit=20)]
     except HUB_ERRORS:
         return ""
-    close = catalog.nearest(repo, [f for f in found if f != repo])
-    return f'; did you mean "{close}"?' if close else ""
+    by_name = {f.rsplit("/", 1)[-1]: f for f in reversed(found) if f != repo}  # the owner's own come first
+    close = catalog.nearest(name, list(by_name))
+    return f'; did you mean "{by_name[close]}"?' if close else ""
 
 
 def _revisions(repo: str, kind: str) -> str:
@@ -179,7 +180,8 @@ def _revisions(repo: str, kind: str) -> str:
     except HUB_ERRORS:
         return "look at the repository's page for what there is"
     names = [ref.name for ref in (*refs.branches, *refs.tags)]
-    return f"there are: {', '.join(names[:12])}"
+    slash = " (a slash is written %2F in an address)" if any("/" in name for name in names) else ""
+    return f"there are: {', '.join(names[:12])}{slash}"
 
 
 def _brief(error: BaseException, length: int = 200) -> str:

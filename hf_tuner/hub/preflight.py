@@ -93,7 +93,7 @@ def preflight(to: Destination) -> Destination:
     reason = unreachable()
     if reason:
         raise EnvironmentFault(f"{to.repo} cannot be pushed to: the Hub ({constants.ENDPOINT}) cannot be reached ({reason}). "
-                               "Train without --push-to-hub and push the finished run later: hf-tuner push RUN")  # fmt: skip
+                               "A finished run can be pushed later: hf-tuner push RUN")  # fmt: skip
     if not token_source():
         raise EnvironmentFault(f"pushing to the Hub needs a token, and there is none: {LOGIN}")
     with hub_faults(f"pushing to {to.repo}"):
@@ -147,6 +147,10 @@ def _as_it_is(to: Destination) -> bool | None:
             seen = {True: "private", False: "public", None: "visible as its owner's new repositories are"}[to.private]
             say(f"  hub       {to.repo} will be made ({seen})")
             return to.private
+        if isinstance(error.__cause__, RepositoryNotFoundError):
+            raise EnvironmentFault(
+                f"{to.repo}: --create-pr needs a repository that exists and that you may see"
+            ) from error
         raise
     names = [s.rfilename for s in info.siblings or []]
     foreign = [n for n in names if n not in HARMLESS]
@@ -158,5 +162,6 @@ def _as_it_is(to: Destination) -> bool | None:
         is_now, asked = ("private", "public") if info.private else ("public", "private")
         raise EnvironmentFault(f"{to.repo} exists and is {is_now}, not {asked} as asked; change it in its settings, or "
                                "choose another name: --hub-model-id")  # fmt: skip
-    say(f"  hub       {to.repo} exists ({'private' if info.private else 'public'}) and will be updated")
+    now, what = "private" if info.private else "public", "gets a pull request" if to.create_pr else "will be updated"
+    say(f"  hub       {to.repo} exists ({now}) and {what}")
     return bool(info.private)

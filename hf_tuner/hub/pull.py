@@ -1,6 +1,7 @@
 """From the Hub to a folder: a run of somebody else, fetched whole, checked byte for byte."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -10,8 +11,8 @@ from hf_tuner.console import say, warn
 from hf_tuner.errors import ArtifactError, EnvironmentFault, UsageError
 from hf_tuner.hub.address import Address, parse_address
 from hf_tuner.hub.checksums import verify_cached
-from hf_tuner.hub.client import bounded, is_offline
-from hf_tuner.hub.faults import hub_faults
+from hf_tuner.hub.client import api, bounded, is_offline
+from hf_tuner.hub.faults import HUB_ERRORS, hub_faults
 from hf_tuner.hub.files import FETCHED
 from hf_tuner.hub.manifest import FILE, check_files, read_manifest
 from hf_tuner.hub.pins import cache_folder, cached_commit, pin
@@ -32,9 +33,7 @@ def local_run(name: Path | str) -> Path:
     except EnvironmentFault as error:
         raise EnvironmentFault(f"there is no folder {name} here, and on the Hub: {error}") from error
     if not (folder / FILE).is_file():
-        raise ArtifactError(
-            f"{address} holds no {FILE}: it is not a finished run of hf-tuner. Load it with peft or transformers"
-        )
+        raise ArtifactError(f"{address} holds no {FILE}: it is not a finished run of hf-tuner{_elsewhere(address)}")
     return folder
 
 
@@ -74,6 +73,16 @@ def pull(name: str, output: Path | str | None = None) -> Path:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def _elsewhere(address: Address) -> str:
+    """Where in the repository runs lie, or how else to load what is there."""
+    try:
+        files = api().list_repo_files(address.repo, revision=address.revision)
+    except HUB_ERRORS:
+        files = []
+    at = [f"{replace(address, subfolder=f.removesuffix(f'/{FILE}'))}" for f in files if f.endswith(f"/{FILE}")]
+    return f". There are runs in it: {', '.join(at[:6])}" if at else ". Load it with peft or transformers"
 
 
 def _download(address: Address) -> Path:

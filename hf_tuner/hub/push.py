@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -46,7 +47,8 @@ def push(folder: Path, to: Destination) -> Pushed:
     does nothing. Raises EnvironmentFault when it cannot be done; the local run is never touched.
     """
     with published(folder, repo=to.repo, revision=to.revision, subfolder=to.subfolder, **_about_base(folder)) as ready:
-        require_same(folder, ready)
+        if not _is_there(ready, to):
+            require_same(folder, ready)
         files = {p.relative_to(ready).as_posix(): p for p in sorted(ready.rglob("*")) if p.is_file()}
         say(
             f"  push      {len(files)} files, {_megabytes(files):.1f} MB → {to.repo}{'@' + to.revision if to.revision else ''}"
@@ -54,9 +56,20 @@ def push(folder: Path, to: Destination) -> Pushed:
         done = send(files, to, title=f"{folder.resolve().name} ({_digest(files)})")
     if to.tag:
         _tag(to.repo, to.tag, done.commit)
+        say(f"  tagged    {to.tag} names commit {done.commit[:8]}")
     what = f"{done.sent} files sent" if done.sent else "nothing to send: it is there already"
     say(f"  pushed    {done.pull_request or done.url} ({what}; the Hub's files are the local ones)")
     return done
+
+
+def _is_there(ready: Path, to: Destination) -> bool:
+    """Whether the repository holds these very files already, so that nothing has to be proved or sent."""
+    place = f"{to.subfolder}/" if to.subfolder else ""
+    files = {place + p.relative_to(ready).as_posix(): p for p in ready.rglob("*") if p.is_file()}
+    try:
+        return not to.create_pr and not differing(files, to.repo, to.revision or "main")
+    except HUB_ERRORS:
+        return False
 
 
 def _tag(repo: str, tag: str, commit: str) -> None:
@@ -103,7 +116,7 @@ def send(files: Mapping[str, Path], to: Destination, title: str) -> Pushed:
         add = [CommitOperationAdd(name, path) for name, path in wanted.items() if not _same(path, there.get(name))]
         stale = sorted(name for name in there if _ours(name, place) and name not in wanted)
         operations = [*add, *(CommitOperationDelete(name) for name in stale)]
-        url = f"{api().endpoint}/{to.repo}"
+        url = f"{api().endpoint}/{to.repo}" + (f"/tree/{quote(to.revision, safe='')}" if to.revision else "")
         if not operations:
             return Pushed(url, head, 0)
         if to.create_pr or (to.revision is None and len(operations) > AT_ONCE):

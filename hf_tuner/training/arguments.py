@@ -16,7 +16,7 @@ UPDATES = 400
 """With a head that starts from the probe, one pass over 10,000 rows does what three do from a random head."""
 MOST_EPOCHS = 5
 FROM_NOISE = 3.0
-"""The methods' rates are for a head that starts from the probe; one that starts from noise has further to go."""
+"""The methods' rates are for a head that knows the task from the start; one that knows nothing has further to go."""
 TRACKERS = {"azure_ml": "azureml", "clearml": "clearml", "dagshub": "dagshub", "dvclive": "dvclive", "flyte": "flytekit",
             "neptune": "neptune", "comet_ml": "comet_ml"}  # fmt: skip
 """Where a tracker's module is not called as the tracker."""
@@ -33,7 +33,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     given = {k: v for k, v in run.training.items() if v is not None and k != "push_to_hub" and not k.startswith("hub_")}
     method = catalog.load("methods", run.method)
     defaults: dict[str, Any] = {
-        "learning_rate": method.learning_rate(parameters) * (FROM_NOISE if run.way_in == "random" else 1.0),
+        "learning_rate": method.learning_rate(parameters),
         "per_device_train_batch_size": 32,
         "per_device_eval_batch_size": 64,
         "num_train_epochs": epochs(given, rows),
@@ -91,11 +91,27 @@ def _require_trackers(names: Any) -> None:
                                    'pip install "hf-tuner[tracking]")')  # fmt: skip
 
 
+def settle_rate(run: Run, arguments: TrainingArguments, explained: float) -> None:
+    """Raise the default learning rate by how far there is to go: once for a head that explains all, FROM_NOISE for none.
+
+    Measured with MiniLM: on banking77 the frozen features explain 96 % of the loss, and 5e-5 is right for full
+    fine-tuning (93.3 %; 1e-4: 93.0 %); on SST-2 they explain a third, and 5e-5 is too little (89.6 %). A rate that
+    was asked for stays.
+    """
+    if run.training.get("learning_rate") is None:
+        factor = FROM_NOISE - (FROM_NOISE - 1) * explained
+        arguments.learning_rate = float(f"{arguments.learning_rate * factor:.2g}")
+
+
 def effective(arguments: TrainingArguments) -> dict[str, Any]:
     """What training really ran with, defaults worked out: for the manifest and the card."""
     return {
         "learning_rate": arguments.learning_rate,
-        "epochs": float(arguments.num_train_epochs),
+        **(
+            {"updates": arguments.max_steps}
+            if arguments.max_steps > 0
+            else {"epochs": float(arguments.num_train_epochs)}
+        ),
         "rows_per_update": arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
         "processes": arguments.world_size,
         "precision": "bf16 autocast" if arguments.bf16 else "fp16 autocast" if arguments.fp16 else "float32",

@@ -19,7 +19,7 @@ from hf_tuner.hub.manifest import FILE
 from hf_tuner.models.load import bare_model, check_vocabulary, max_length, share_padding
 from hf_tuner.models.save import save_model
 from hf_tuner.report.report import Report
-from hf_tuner.training.arguments import effective, training_arguments
+from hf_tuner.training.arguments import effective, settle_rate, training_arguments
 from hf_tuner.training.callbacks import LogFile, Progress
 from hf_tuner.training.checkpoints import checkpoint_to_resume
 from hf_tuner.training.objective import class_weights, objective
@@ -62,11 +62,14 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, method, model))
     proofs = require(before_training(model, method.SAVES))
-    _announce(model, arguments, ready, method.SAVES)
+    say(f"  new head  {', '.join(model.tuner_notes['new_head']) or 'none; the checkpoint brings its own'}")
+    say("\n" + trainable_table(model) + "\n")
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
         model.to(arguments.device)
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
+    settle_rate(run, arguments, start.explained)
+    _announce(model, arguments, len(ready["train"]), method.SAVES)
     with clock("train"):
         if getattr(method, "TRAINED_BY_WAY_IN", False):
             trained = _fitted(model, start)
@@ -182,15 +185,13 @@ def _finish(run: Run, method: Any, model: Any) -> Callable | None:
     return (lambda folder: method.finish(model, run.method_config, folder)) if hasattr(method, "finish") else None
 
 
-def _announce(model: Any, arguments: Any, ready: dict[str, Any], saves: str) -> None:
-    notes = model.tuner_notes
-    say(f"  new head  {', '.join(notes['new_head']) or 'none; the checkpoint brings its own'}")
-    say("\n" + trainable_table(model) + "\n")
-    precision = effective(arguments)["precision"]
+def _announce(model: Any, arguments: Any, rows: int, saves: str) -> None:
+    ran = effective(arguments)
+    length = f"{arguments.max_steps} updates" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     say(
-        f"  training  {arguments.num_train_epochs:g} epochs of {count(len(ready['train']))} rows, batch "
+        f"  training  {length} of {count(rows)} rows, batch "
         f"{arguments.train_batch_size} × {arguments.gradient_accumulation_steps} × {arguments.world_size}, "
-        f"learning rate {arguments.learning_rate:g}, {precision}; will save {saved_bytes(model, saves) / 1e6:.1f} MB"
+        f"learning rate {arguments.learning_rate:g}, {ran['precision']}; will save {saved_bytes(model, saves) / 1e6:.1f} MB"
     )
 
 

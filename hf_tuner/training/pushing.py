@@ -174,7 +174,11 @@ class PushCheckpoints(TrainerCallback):
                 shutil.rmtree(aside, ignore_errors=True)
 
     def _again(self) -> str:
-        return "it is tried again at the end" if self.every else "the next save is pushed in its place"
+        return (
+            "it is tried again at the end"
+            if self.every
+            else "the next save, or the finished run, is pushed in its place"
+        )
 
     def _send(self, step: int, aside: Path) -> None:
         clean_texts(aside)

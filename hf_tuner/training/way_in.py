@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
@@ -13,6 +14,7 @@ from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
 from hf_tuner.models.fingerprint import weights_digest
 from hf_tuner.models.load import bare_model
+from hf_tuner.training.baselines import majority_logits
 from hf_tuner.training.features import Features, Reader, cached, last_linears
 from hf_tuner.training.probe import fit_linear, fit_probe, write_head
 
@@ -24,6 +26,9 @@ class WayIn:
     logits: dict[str, np.ndarray]
     set_head: bool
     note: str
+    explained: float
+    """How much of the task the head knows before training, 0 to 1: the share of the loss of always saying the commonest
+    thing that it takes away on the training rows. 0 for a head that starts from noise, 1 for one that was trained."""
 
 
 def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, Any]) -> WayIn:
@@ -33,12 +38,17 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     UsageError when such a method meets a head that cannot be fitted.
     """
     method = catalog.load("methods", run.method)
-    wanted = wants_probe(run, method, bool(model.tuner_notes["new_head"]))
+    new_head = bool(model.tuner_notes["new_head"])
+    wanted = wants_probe(run, method, new_head, task.problem)
+    start = 0.0 if new_head else 1.0
+    classes = max(1, len(task.labels.names))
+    if new_head and task.problem == "regression" and not wanted:
+        start_at_mean(model, data["train"].with_format(None)["labels"][:])
     whole = getattr(method, "TRAINED_BY_WAY_IN", False)
     if whole and not wanted:
         raise UsageError(f"--method {run.method} is the probe itself; it has no --way-in {run.way_in}")
     if run.probe_rows == 0 and not wanted:
-        return WayIn({}, False, "none: --probe-rows 0")
+        return WayIn({}, False, "none: --probe-rows 0", start)
     rows = data["train"] if whole or not run.probe_rows else sample(data["train"], run.probe_rows, run.seed)
     features = _read(model, {"train": rows, **{s: d for s, d in data.items() if s != "train"}}, collate)
     if features is None:
@@ -46,24 +56,54 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
             raise UsageError(
                 f"--method {run.method}: the head of this model cannot be fitted on frozen features; use lora or full"
             )
-        return WayIn({}, False, "none: this model's head does not read one state a row")
+        return WayIn({}, False, "none: this model's head does not read one state a row", start)
     targets = np.asarray(rows.with_format(None)["labels"])
     targets = targets.astype(np.int64 if task.problem == "single" else np.float32)
-    classes = max(1, len(task.labels.names))
     probe = fit_probe(features["train"].mean, targets, task.problem, classes)
     if wanted:
         own, copy = last_linears(bare_model(model), model.tuner_notes["head"])
-        write_head(copy or own, fit_linear(features["train"].entry, targets, task.problem, classes))
+        head = fit_linear(features["train"].entry, targets, task.problem, classes)
+        write_head(copy or own, head)
+        start = explained(head(features["train"].entry), targets, task.problem, classes)
     note = f"{len(rows):,} rows" + ("; the head starts from the frozen features (LP-FT)" if wanted else "")
-    return WayIn({s: probe(f.mean) for s, f in features.items() if s != "train"}, wanted, note)
+    return WayIn({s: probe(f.mean) for s, f in features.items() if s != "train"}, wanted, note, start)
 
 
-def wants_probe(run: Run, method: Any, new_head: bool) -> bool:
-    """Whether the probe sets the head: as asked, or as the method prefers where the task has a new head."""
+def wants_probe(run: Run, method: Any, new_head: bool, problem: str = "single") -> bool:
+    """Whether the probe sets the head: as asked, or as the method prefers where the task has a new head.
+
+    For numbers a fitted head is so steep that the first steps tear it (2,000 pairs of STS-B, LoRA: Pearson 0.71; from
+    noise 0.79), so they start from noise, at their mean, unless the method is the probe.
+    """
     if run.way_in != "auto":
         return run.way_in == "probe"
     own = getattr(method, "WAY_IN", None)
-    return own == "probe" or (own is None and new_head)
+    return own == "probe" or (own is None and new_head and problem != "regression")
+
+
+def explained(logits: np.ndarray, targets: np.ndarray, problem: str, classes: int) -> float:
+    """The share, 0 to 1, of the majority's loss on the same rows that logits [rows, classes] take away."""
+    always = majority_logits(list(targets), problem, classes, len(targets))
+    left, whole = (_loss(values, targets, problem) for values in (logits, always))
+    return float(np.clip(1 - left / max(whole, 1e-9), 0.0, 1.0))
+
+
+def start_at_mean(model: Any, labels: Any) -> None:
+    """Set the bias of a head for numbers to their mean: what it says before it knows anything."""
+    own, copy = last_linears(bare_model(model), model.tuner_notes["head"])
+    for last in (own, copy):
+        if last is not None and last.bias is not None:
+            with torch.no_grad():
+                last.bias.fill_(float(np.mean(labels)))
+
+
+def _loss(logits: np.ndarray, targets: np.ndarray, problem: str) -> float:
+    values, right = torch.from_numpy(np.asarray(logits, np.float32)), torch.from_numpy(targets)
+    if problem == "regression":
+        return float((values.reshape(-1) - right.reshape(-1)).square().mean())
+    if problem == "multi":
+        return float(torch.nn.functional.binary_cross_entropy_with_logits(values, right.float()))
+    return float(torch.nn.functional.cross_entropy(values, right))
 
 
 def sample(rows: Any, count: int, seed: int) -> Any:
