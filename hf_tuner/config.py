@@ -66,7 +66,7 @@ class Run:
     optimizer: str = option("adamw", "How weights move; every --optim of TrainingArguments works with adamw.")
     way_in: str = option(
         "auto",
-        "How a new head starts: probe (fitted on frozen features before anything else moves) or random.",
+        "How a new head starts: probe (fitted on frozen features before anything else moves), random, or what fits (auto).",
         ("auto", "probe", "random"),
     )
     pooling: str = option(

@@ -18,6 +18,11 @@ from hf_tuner.training.baselines import majority_logits
 from hf_tuner.training.features import Features, Reader, cached, last_linears
 from hf_tuner.training.probe import fit_linear, fit_probe, write_head
 
+KNOWS = 0.7
+"""The least that a fitted head must explain to be the way in. One that explains less is steep, and the first steps tear
+it. Measured with MiniLM and LoRA: banking77 96 %, fitted 93.2 %; SST-2 (7,000 rows) 50 %, fitted 84.1 %, from noise
+86.1 %; STS-B (2,000 pairs) 50 %, fitted Pearson 0.71, from noise 0.79."""
+
 
 @dataclass(frozen=True)
 class WayIn:
@@ -39,10 +44,10 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     """
     method = catalog.load("methods", run.method)
     new_head = bool(model.tuner_notes["new_head"])
-    wanted = wants_probe(run, method, new_head, task.problem)
+    wanted = wants_probe(run, method, new_head)
     start = 0.0 if new_head else 1.0
     classes = max(1, len(task.labels.names))
-    if new_head and task.problem == "regression" and not wanted:
+    if new_head and task.problem == "regression":
         start_at_mean(model, data["train"].with_format(None)["labels"][:])
     whole = getattr(method, "TRAINED_BY_WAY_IN", False)
     if whole and not wanted:
@@ -63,22 +68,23 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     if wanted:
         own, copy = last_linears(bare_model(model), model.tuner_notes["head"])
         head = fit_linear(features["train"].entry, targets, task.problem, classes)
+        known = explained(head(features["train"].entry), targets, task.problem, classes)
+        wanted = known >= KNOWS or run.way_in == "probe" or getattr(method, "WAY_IN", None) == "probe"
+        said = f"frozen features explain {known:.0%} of the training loss: the head starts from {'them' if wanted else 'noise'}"
+        say(f"  way in    {said}")
+    if wanted:
         write_head(copy or own, head)
-        start = explained(head(features["train"].entry), targets, task.problem, classes)
+        start = known
     note = f"{len(rows):,} rows" + ("; the head starts from the frozen features (LP-FT)" if wanted else "")
     return WayIn({s: probe(f.mean) for s, f in features.items() if s != "train"}, wanted, note, start)
 
 
-def wants_probe(run: Run, method: Any, new_head: bool, problem: str = "single") -> bool:
-    """Whether the probe sets the head: as asked, or as the method prefers where the task has a new head.
-
-    For numbers a fitted head is so steep that the first steps tear it (2,000 pairs of STS-B, LoRA: Pearson 0.71; from
-    noise 0.79), so they start from noise, at their mean, unless the method is the probe.
-    """
+def wants_probe(run: Run, method: Any, new_head: bool) -> bool:
+    """Whether the probe may set the head: as asked, or as the method prefers where the task has a new head."""
     if run.way_in != "auto":
         return run.way_in == "probe"
     own = getattr(method, "WAY_IN", None)
-    return own == "probe" or (own is None and new_head and problem != "regression")
+    return own == "probe" or (own is None and new_head)
 
 
 def explained(logits: np.ndarray, targets: np.ndarray, problem: str, classes: int) -> float:

@@ -1,0 +1,74 @@
+"""How a new head starts: from the frozen features where they know the task, else from noise; and at what rate."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from hf_tuner import finetune
+from hf_tuner.config import Run
+from hf_tuner.training import way_in
+from hf_tuner.training.arguments import FROM_NOISE, settle_rate
+
+SETTINGS = {"max_steps": 1, "verify": False, "learning_rate": 1e-9, "warmup_steps": 0}
+
+
+def test_what_a_head_explains_is_its_share_of_the_majoritys_loss() -> None:
+    targets = np.array([0, 1] * 10)
+    sure, lost = 20.0 * np.eye(2)[targets], np.zeros((20, 2))
+    assert way_in.explained(sure, targets, "single", 2) == pytest.approx(1.0, abs=1e-6)
+    assert way_in.explained(lost, targets, "single", 2) == pytest.approx(0.0, abs=1e-6)
+    numbers = np.arange(10, dtype=np.float32)
+    half = (numbers + numbers.mean()) / 2  # half of the distance, a quarter of the squares
+    assert way_in.explained(half[:, None], numbers, "regression", 1) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("explained, rate", [(1.0, 1e-4), (0.0, 1e-4 * FROM_NOISE), (0.5, 2e-4)])
+def test_the_rate_rises_with_what_is_left_to_learn(explained: float, rate: float) -> None:
+    arguments = SimpleNamespace(learning_rate=1e-4)
+    settle_rate(Run(output_dir="x"), arguments, explained)
+    assert arguments.learning_rate == pytest.approx(rate)
+
+
+def test_a_rate_that_was_asked_for_stays() -> None:
+    arguments = SimpleNamespace(learning_rate=1e-4)
+    settle_rate(Run(output_dir="x", training={"learning_rate": 1e-4}), arguments, 0.0)
+    assert arguments.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("knows, said", [(0.0, "the head starts from them"), (1.1, "the head starts from noise")])
+def test_the_probe_sets_the_head_where_it_knows_enough(
+    knows: float, said: str, tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(way_in, "KNOWS", knows)
+    finetune(model=str(tiny_model), dataset=str(tiny_data), output_dir=str(tmp_path / "run"), **SETTINGS)
+    assert said in capsys.readouterr().out
+
+
+def test_who_asks_for_the_probe_gets_it(
+    tiny_model: Path,
+    tiny_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(way_in, "KNOWS", 1.1)
+    finetune(
+        model=str(tiny_model), dataset=str(tiny_data), output_dir=str(tmp_path / "run"), way_in="probe", **SETTINGS
+    )
+    assert "the head starts from them" in capsys.readouterr().out
+
+
+def test_a_head_for_numbers_starts_at_their_mean(tiny_model: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [{"text": f"rain {i}", "label": float(v)} for i, v in enumerate(random.normal(40, 1, 60))]
+    for name, part in (("train", rows[:40]), ("test", rows[40:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(r) for r in part))
+    finetune(model=str(tiny_model), dataset=str(tmp_path), output_dir=str(tmp_path / "run"), method="full", way_in="random",
+             **SETTINGS)  # fmt: skip
+    bias = float(load_file(tmp_path / "run" / "model.safetensors")["classifier.bias"][0])
+    assert bias == pytest.approx(np.mean([r["label"] for r in rows[:40]]), abs=1e-3)
