@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_tuner.config import Targets
 from hf_tuner.methods._peft import attach, target_option
-from hf_tuner.methods._rates import few_weights_rate as learning_rate
+from hf_tuner.methods._rates import scaling_rate as learning_rate
 
 __all__ = ["SAVES", "Config", "adapt", "learning_rate"]
 
