@@ -47,8 +47,9 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     wanted = wants_probe(run, method, new_head)
     start = 0.0 if new_head else 1.0
     classes = max(1, len(task.labels.names))
-    if new_head and task.problem == "regression":
-        start_at_mean(model, data["train"].with_format(None)["labels"][:])
+    if new_head:
+        always = majority_logits(data["train"].with_format(None)["labels"][:], task.problem, classes, 1)
+        start_at(model, always[0])
     whole = getattr(method, "TRAINED_BY_WAY_IN", False)
     if whole and not wanted:
         raise UsageError(f"--method {run.method} is the probe itself; it has no --way-in {run.way_in}")
@@ -94,13 +95,13 @@ def explained(logits: np.ndarray, targets: np.ndarray, problem: str, classes: in
     return float(np.clip(1 - left / max(whole, 1e-9), 0.0, 1.0))
 
 
-def start_at_mean(model: Any, labels: Any) -> None:
-    """Set the bias of a head for numbers to their mean: what it says before it knows anything."""
+def start_at(model: Any, logits: np.ndarray) -> None:
+    """Set the bias of a new head to what is right on average, logits [classes]: shares of classes or labels, the mean."""
     own, copy = last_linears(bare_model(model), model.tuner_notes["head"])
     for last in (own, copy):
         if last is not None and last.bias is not None:
             with torch.no_grad():
-                last.bias.fill_(float(np.mean(labels)))
+                last.bias.copy_(torch.from_numpy(logits))
 
 
 def _loss(logits: np.ndarray, targets: np.ndarray, problem: str) -> float:
