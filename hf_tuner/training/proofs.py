@@ -126,7 +126,13 @@ class Movement(TrainerCallback):
     def _judge(self, changed: set[str], frozen: set[str], must: set[str], when: str) -> list[Proof]:
         still = sorted(must - changed)
         unreached = sorted(self.trains - self.touched)
-        new = [n for n in unreached if any(f".{h}." in f".{n}" for h in self.model.tuner_notes["new_head"])]
+        # A bias may meet a gradient of exactly zero, in balanced batches; the weight beside it does not.
+        layers = {n.rpartition(".")[0] for n in self.touched}
+        new = [
+            n
+            for n in unreached
+            if any(f".{h}." in f".{n}" for h in self.model.tuner_notes["new_head"]) and n.rpartition(".")[0] not in layers
+        ]
         note = f"; no gradient reaches {', '.join(unreached[:2])}" if unreached else ""
         moved = sorted(frozen & changed)
         count_moved = f"{len(self.trains & changed)} of {len(self.trains)} tensors {when}{note}"

@@ -49,7 +49,8 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     classes = max(1, len(task.labels.names))
     if new_head:
         always = majority_logits(data["train"].with_format(None)["labels"][:], task.problem, classes, 1)
-        start_at(model, always[0])
+        # Softmax ignores a common shift, and numbers near 0 are the ones that a half precision holds best.
+        start_at(model, always[0] - always[0].mean() if task.problem == "single" else always[0])
     whole = getattr(method, "TRAINED_BY_WAY_IN", False)
     if whole and not wanted:
         raise UsageError(f"--method {run.method} is the probe itself; it has no --way-in {run.way_in}")
