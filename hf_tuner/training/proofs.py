@@ -131,7 +131,8 @@ class Movement(TrainerCallback):
         new = [
             n
             for n in unreached
-            if any(f".{h}." in f".{n}" for h in self.model.tuner_notes["new_head"]) and n.rpartition(".")[0] not in layers
+            if any(f".{h}." in f".{n}" for h in self.model.tuner_notes["new_head"])
+            and n.rpartition(".")[0] not in layers
         ]
         note = f"; no gradient reaches {', '.join(unreached[:2])}" if unreached else ""
         moved = sorted(frozen & changed)
