@@ -142,7 +142,8 @@ def _locked(lock: Path) -> Iterator[None]:
         raise EnvironmentFault(f"{lock.parent} cannot be written: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A record lock is this process's alone: data workers that outlive it for a moment do not hold it.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise EnvironmentFault(
                 f"{lock.parent} is in use{_holder(lock)}; wait for it, or choose another --output-dir"

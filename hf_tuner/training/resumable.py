@@ -135,6 +135,8 @@ class ResumableTrainer(Trainer):
         """The log up to the step that was reached (what came after it comes again), and the best checkpoint."""
         path = self.store.folder / "log.jsonl"
         entries = read_log(path, self.state.global_step)
+        if self.ledger.owes_evaluation:  # it may have been made once already, before a kill
+            entries = [e for e in entries if e["step"] < self.state.global_step or "eval_runtime" not in e]
         self.state.log_history = [{k: v for k, v in entry.items() if k != "time"} for entry in entries]
         if is_main() and path.is_file():
             write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
