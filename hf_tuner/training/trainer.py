@@ -20,7 +20,7 @@ class TunerTrainer(ResumableTrainer):
 
     def __init__(self, run: Run, arguments: TrainingArguments, model: Any, loss: Callable, collate: Callable,
                  data: dict[str, Any], score: Callable) -> None:  # fmt: skip
-        self.run = run
+        self.run, self.method = run, catalog.load("methods", run.method)
         self.rows_in_batch: list[int] = []
         self.train_order: LengthBatches | None = None
         super().__init__(
