@@ -81,7 +81,11 @@ def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
 
 
 def _preflight(run: Run) -> Run:
-    """Look at the Hub before anything else when the run is to be pushed; what starts many processes looks once."""
+    """Before anything else: may code be run, and the Hub when the run is to be pushed (many processes look once)."""
+    if run.trust_remote_code:
+        from hf_tuner.models.trust import accept
+
+        accept(run)
     asked = run.create_pr or run.training.get("push_to_hub") or any(k.startswith("hub_") for k in run.training)
     if not asked or not is_main():
         return run

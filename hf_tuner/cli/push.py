@@ -10,7 +10,7 @@ from hf_tuner.cli._words import Words
 
 def main(words: Sequence[str]) -> None:
     """hf-tuner push RUN [--hub-model-id user/name] [--hub-private-repo] [--hub-revision BRANCH | --create-pr]"""
-    parser = Words("push", __doc__)
+    parser = Words("push", __doc__).code()
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or of a merged model")
     parser.add_argument(
         "--hub-model-id", "--hub_model_id", help="user/name (default: the folder's name, of your own user)"

@@ -7,8 +7,8 @@ from hf_tuner import catalog
 from hf_tuner.cli._words import Words
 from hf_tuner.errors import UsageError
 
-OF_THE_FIRST_RUN = ("output_dir", "overwrite", "resume", "push_to_hub", "create_pr")
-"""Settings that say where the first run went, not what it did."""
+OF_THE_FIRST_RUN = ("output_dir", "overwrite", "resume", "push_to_hub", "create_pr", "logging_dir", "trust_remote_code")
+"""Settings that say where the first run went and whom it trusted, not what it did."""
 
 
 def main(words: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.manifest import Manifest, check_files, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
+from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of
 from hf_tuner.models.load import (
     DTYPES,
     hub_errors,
@@ -24,6 +25,7 @@ from hf_tuner.models.load import (
 )
 from hf_tuner.models.pooling import write_mean
 from hf_tuner.models.save import check_tensors
+from hf_tuner.models.trust import require_consent
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,16 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
     folder = local_run(run)
     manifest = read_manifest(folder)
     check_files(folder, manifest.files)
+    require_consent(manifest.base["id"], manifest.base["revision"], bool(manifest.base.get("code")), folder)
     if base:
         manifest = replace(manifest, base={**manifest.base, "id": base})
     task = restore_task(manifest)
     check_tensors(folder)
-    processor = transformers.AutoTokenizer.from_pretrained(folder)
+    with hub_errors("tokenizer", str(folder)):
+        processor = tokenizer_of(str(folder))
     less_noise()
     if manifest.saves == "model":
-        auto = getattr(transformers, task.auto_model)
-        with hub_errors("model", str(folder)):
-            model = auto.from_pretrained(folder, dtype=DTYPES[manifest.base["dtype"]], use_safetensors=True)
+        model = _whole(folder, manifest, getattr(transformers, task.auto_model))
     else:
         model = _on_base(folder, manifest, task, quantized)
     share_padding(model, processor)
@@ -83,7 +85,7 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
     extra = {}
     if quantized and hasattr(method, "quantization"):
         extra["quantization_config"] = method.quantization(method.Config(**base["method"]), sketch_head(sketch, pooled))
-    model, _ = read_weights(run, task, sketch.config, extra)
+    model, _ = read_weights(run, task, sketch, extra)
     if pooled:
         write_mean(model)
     found = base_fingerprint(model, skip=tuple(base["head"]))
@@ -93,6 +95,14 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
             f"{base['fingerprint']}. Use the same revision ({base['revision'] or 'local folder'})."
         )
     return model
+
+
+def _whole(folder: Path, manifest: Manifest, auto: Any) -> Any:
+    """The model of a folder; code it needs is that of its base, at the base's commit."""
+    code = (manifest.base["id"], manifest.base["revision"])
+    with hub_errors("model", str(folder)):
+        sketch = sketch_of(auto, config_of(str(folder), None, code), str(folder), code)
+        return model_of(auto, sketch, str(folder), None, code, dtype=DTYPES[manifest.base["dtype"]])
 
 
 def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool) -> Any:
