@@ -17,6 +17,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
 from hf_tuner.errors import EnvironmentFault, TunerError, UsageError
 from hf_tuner.folder import claim
+from hf_tuner.plain_yaml import read_yaml
 
 Recipe = Callable[[Run], Any]
 LAUNCHED = "HF_TUNER_LAUNCHED"
@@ -216,9 +217,7 @@ def _on_cpu(config: Path) -> bool:
 
 
 def _read(config: Path) -> dict[str, Any]:
-    import yaml
-
-    return dict(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+    return read_yaml(config, "--accelerate-config ")
 
 
 def quiet() -> None:

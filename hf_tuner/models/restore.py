@@ -24,6 +24,7 @@ from hf_tuner.models.load import (
     to_accelerator,
 )
 from hf_tuner.models.pooling import write_mean
+from hf_tuner.models.safety import inspect
 from hf_tuner.models.save import check_tensors
 from hf_tuner.models.trust import require_consent
 
@@ -48,6 +49,7 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
     folder = local_run(run)
     manifest = read_manifest(folder)
     check_files(folder, manifest.files)
+    inspect(folder)
     require_consent(manifest.base["id"], manifest.base["revision"], bool(manifest.base.get("code")), folder)
     if base:
         manifest = replace(manifest, base={**manifest.base, "id": base})
@@ -66,7 +68,10 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
 
 def restore_task(manifest: Manifest) -> Any:
     """The task of a manifest: labels in their order, and how rows become tensors."""
-    return task_class(manifest.task).restore(manifest.settings)
+    try:
+        return task_class(manifest.task).restore(manifest.settings)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"manifest.json is damaged: the settings of the task cannot be read ({error!r})") from error
 
 
 def task_class(name: str) -> Any:
@@ -84,7 +89,7 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
     sketch, pooled = sketch_model(run, task)
     extra = {}
     if quantized and hasattr(method, "quantization"):
-        extra["quantization_config"] = method.quantization(method.Config(**base["method"]), sketch_head(sketch, pooled))
+        extra["quantization_config"] = method.quantization(_config(method, base["method"]), sketch_head(sketch, pooled))
     model, _ = read_weights(run, task, sketch, extra)
     if pooled:
         write_mean(model)
@@ -95,6 +100,13 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
             f"{base['fingerprint']}. Use the same revision ({base['revision'] or 'local folder'})."
         )
     return model
+
+
+def _config(method: Any, settings: dict[str, Any]) -> Any:
+    try:
+        return method.Config(**settings)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"manifest.json is damaged: base.method cannot be read ({error})") from error
 
 
 def _whole(folder: Path, manifest: Manifest, auto: Any) -> Any:
