@@ -42,7 +42,10 @@ def copied(model: Path, folder: Path, **files: dict[str, Any]) -> Path:
 
 def code_that_marks(marker: Path, name: str = "Own") -> str:
     """A module for auto_map: it makes the marker when it is imported."""
-    return f"import os\nos.mkdir({str(marker)!r})\nfrom transformers import BertConfig, BertModel, BertTokenizerFast\n\n\n" + (
-        f"class {name}Config(BertConfig):\n    model_type = 'own'\n\n\nclass {name}Model(BertModel):\n    pass\n\n\n"
-        f"class {name}Tokenizer(BertTokenizerFast):\n    pass\n"
+    return (
+        f"import os\nos.mkdir({str(marker)!r})\nfrom transformers import BertConfig, BertModel, BertTokenizerFast\n\n\n"
+        + (
+            f"class {name}Config(BertConfig):\n    model_type = 'own'\n\n\nclass {name}Model(BertModel):\n    pass\n\n\n"
+            f"class {name}Tokenizer(BertTokenizerFast):\n    pass\n"
+        )
     )

@@ -224,6 +224,8 @@ def check_adapter(data: Mapping[str, Any], source: str) -> None:
     for key, reason in GADGETS.items():
         if data.get(key):
             raise ArtifactError(f"{where}: {key} is {_short(data[key])}: refused, {reason}")
+    for pattern in ("rank_pattern", "alpha_pattern"):
+        check_numbers(list((data.get(pattern) or {}).values()), where, "r")
     for key in NAME_FIELDS:
         for name in _names(data.get(key)):
             if not PLAIN_NAME.fullmatch(name):

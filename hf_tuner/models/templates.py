@@ -1,7 +1,7 @@
 """Chat templates are programs of a stranger: they are rendered in a process of their own, with limits.
 
-That process has 5 seconds, little memory, no file to write, no environment and so no token. Jinja's sandbox keeps a
-template from Python's internals, not from loops without end.
+That process has 5 seconds of computing (10 by the clock), little memory, no file to write, no environment and so no
+token. Jinja's sandbox keeps a template from Python's internals, not from loops without end.
 """
 
 import functools
@@ -60,7 +60,7 @@ def render(
     command = [sys.executable, "-I", str(Path(__file__).with_name("template_renderer.py"))]
     try:
         done = subprocess.run(
-            command, input=task.encode(), capture_output=True, timeout=SECONDS + 5, env={}, check=False
+            command, input=task.encode(), capture_output=True, timeout=2 * SECONDS, env={}, check=False
         )
         answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
