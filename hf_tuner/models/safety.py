@@ -217,7 +217,7 @@ def check_adapter(data: Mapping[str, Any], source: str) -> None:
     library = (
         (data.get("auto_mapping") or {}).get("parent_library") if isinstance(data.get("auto_mapping"), dict) else None
     )
-    if library is not None and not str(library).startswith("transformers."):
+    if library is not None and not str(library).startswith(("transformers.", "transformers_modules.")):
         raise ArtifactError(f"{where}: auto_mapping names the module {_short(library)}: refused, it would be imported")
     if data.get("megatron_core") not in (None, "megatron.core"):
         raise ArtifactError(f"{where}: megatron_core names a module: refused, it would be imported")
