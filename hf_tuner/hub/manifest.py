@@ -86,8 +86,8 @@ def _faults(manifest: Manifest) -> Iterator[str]:
         "head": list,
         "method": dict,
     }
-    for name, kind in base.items():
-        if name not in manifest.base or not isinstance(manifest.base[name], kind):
+    for name, wanted in base.items():
+        if name not in manifest.base or not isinstance(manifest.base[name], wanted):
             yield f"base.{name} is missing or of the wrong kind"
     if manifest.base.get("dtype") not in ("float32", "bfloat16", "float16"):
         yield f"base.dtype is {str(manifest.base.get('dtype'))[:60]!r}"
