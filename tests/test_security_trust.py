@@ -49,7 +49,11 @@ def own(there: Hub, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     (folder / "own.py").write_text(CODE.format(marker=str(marker)))
     there.create("model", MODEL, files={p.name: p.read_bytes() for p in folder.iterdir()})
     store = there.repo("model", MODEL)
-    return str(store.branches["main"]), marker
+    commit = str(store.branches["main"])
+    later = CODE.format(marker=str(tmp_path / "later"))  # the code that main has by now
+    there.put(store, {"own.py": later.encode()})
+    assert store.branches["main"] != commit
+    return commit, marker
 
 
 def settings(commit: str | None, **changes: Any) -> Run:
@@ -98,7 +102,7 @@ def test_asked_for_at_its_commit_it_runs_and_nothing_else_inherits_that(
     (tmp_path / "train.csv").write_text("text,label\n" + "rain sun,a\nbread soup,b\n" * 12)
     finetune(model=MODEL, model_revision=commit, trust_remote_code=True, dataset=str(tmp_path / "train.csv"), method="lora",
              output_dir=str(tmp_path / "run"), max_steps=1, verify=False, probe_rows=0)  # fmt: skip
-    assert marker.exists()
+    assert marker.exists() and not (tmp_path / "later").exists()
     folder = tmp_path / "run"
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["base"]["code"] is True and manifest["base"]["revision"] == commit

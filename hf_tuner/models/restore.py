@@ -8,7 +8,7 @@ import transformers
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.errors import ArtifactError
+from hf_tuner.errors import ArtifactError, UsageError
 from hf_tuner.hub.manifest import Manifest, check_files, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
@@ -70,6 +70,8 @@ def restore_task(manifest: Manifest) -> Any:
     """The task of a manifest: labels in their order, and how rows become tensors."""
     try:
         return task_class(manifest.task).restore(manifest.settings)
+    except UsageError as error:  # the name of the task
+        raise ArtifactError(f"manifest.json is damaged: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"manifest.json is damaged: the settings of the task cannot be read ({error!r})") from error
 
