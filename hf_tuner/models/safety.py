@@ -66,7 +66,6 @@ LEFT_OUT = {
     "kernel_config": CHOSEN,
     "use_kernels": CHOSEN,
     "use_pretrained_backbone": "weights come from the model's own files",
-    "use_timm_backbone_pretrained": "weights come from the model's own files",
     "_commit_hash": "the commit is the one that was asked for",
 }
 """Keys of config.json, at any depth, that would make loading do more than load, and what is said of them."""
