@@ -122,7 +122,7 @@ def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:
         os.environ["ACCELERATE_USE_CPU"] = "true"
     os.environ[LAUNCHED] = "1"  # accelerate's launcher for one process sets no RANK
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *command, str(script), *words])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", *command, str(script), *words])  # noqa: S606
 
 
 def _require_launcher(config: Path | None) -> None:

@@ -151,3 +151,14 @@ def test_a_good_archive_that_a_card_names_is_read(tmp_path: Path) -> None:
     packed_zip(folder / "data.zip", **{"train.csv": ROWS})
     (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: data.zip\n---\n")
     assert read(parse(str(folder)), Reading()).splits["train"].num_rows == 20
+
+
+@pytest.mark.fault(66)
+def test_a_script_beside_no_data_is_not_run(tmp_path: Path) -> None:
+    """Data sets were once scripts named as their folder."""
+    folder = tmp_path / "words"
+    folder.mkdir()
+    (folder / "words.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'marker')!r})\n")
+    with pytest.raises(TunerError):
+        read(parse(str(folder)), Reading())
+    assert not (tmp_path / "marker").exists()

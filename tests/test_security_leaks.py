@@ -115,9 +115,9 @@ def test_no_verb_takes_a_token_as_a_word() -> None:
 
 @pytest.mark.fault(65)
 def test_what_the_trainer_saves_is_no_code(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    """The files of a true checkpoint pass the look for code; training_args.bin, which holds objects, is not resumed from."""
+    """The files of a true checkpoint pass the look for code; training_args.bin, which holds objects, is never written."""
     files = [p for kind in ("*.pt", "*.pth") for p in trained[0].glob(f"checkpoint-*/{kind}")]
-    assert len(files) >= 3
+    assert len(files) >= 3 and not list(trained[0].rglob("*.bin"))
     for path in files:
         refuse_code(path)
 
@@ -149,6 +149,22 @@ def test_what_lies_aside_while_it_is_written_is_private(tmp_path: Path, monkeypa
     with pytest.raises(Exception, match="disk full"):
         save.save_model(Model(), None, tmp_path / "run")
     assert made and not Path(made[0]).exists()
+
+
+@pytest.mark.fault(66)
+def test_the_folder_one_stands_in_is_not_imported_from(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A downloaded folder may hold a numpy.py; the fresh process that proves a run does not take it for numpy."""
+    from datasets import Dataset
+
+    from hf_tuner.evaluation.verify import reloaded_logits
+
+    for name in ("numpy", "torch", "accuracy"):
+        (tmp_path / f"{name}.py").write_text(f"import os\nos.makedirs({str(tmp_path / 'marker')!r}, exist_ok=True)\n")
+    monkeypatch.chdir(tmp_path)
+    assert len(reloaded_logits(run, Dataset.from_list([{"text": "rain"}]))) == 1
+    assert not (tmp_path / "marker").exists()
 
 
 NAMES = ["../../evil", "/etc/evil", "a/../../evil", "evil\0", "..", "~/evil", "a:b#c@d", "x" * 300]
