@@ -18,6 +18,7 @@ from typing import Any
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import UsageError
+from hf_tuner.plain_yaml import read_yaml
 
 PLUG_FIELDS = {"loss": "losses", "optimizer": "optimizers"}
 REFUSED = {
@@ -71,7 +72,7 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     problems: list[str] = []
     known = training_flags()
     first = _peek(argv)
-    yaml = read_yaml(Path(first["config"])) if first.get("config") else {}
+    yaml = read_yaml(Path(first["config"]), "--config ") if first.get("config") else {}
     chosen = {**{f.name: f.default for f in run_flags()}, **defaults, **_own(yaml), **_own(first)}
     shared = {f.name for f in run_flags()}
     flags = own_flags(chosen) + [f for f in known if f.name not in shared]
@@ -132,53 +133,6 @@ def training_flags() -> list[Flag]:
     tree = ast.parse((Path(spec.origin).parent / "training_args.py").read_text(encoding="utf-8"))
     body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "TrainingArguments")
     return [_training_flag(n) for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a run.yaml: plain keys only, no tags, no duplicate keys, at most 1 MB and 20 levels.
-
-    Raises UsageError that names the file and the line.
-    """
-    import yaml
-
-    if not path.is_file():
-        raise UsageError(f"--config {path}: no such file")
-    if path.stat().st_size > 1_000_000:
-        raise UsageError(f"--config {path}: over 1 MB; a configuration is a page or two")
-
-    class Strict(yaml.SafeLoader):
-        depth = 0
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [k.value for k, _ in node.value]
-            twice = sorted({k for k in keys if keys.count(k) > 1})
-            if twice:
-                raise UsageError(f'{path} line {node.start_mark.line + 1}: key "{twice[0]}" is given twice')
-            return super().construct_mapping(node, deep)
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            self.depth += 1
-            if self.depth > 20:
-                raise UsageError(f"{path}: nested deeper than 20 levels")
-            node = super().compose_node(parent, index)
-            self.depth -= 1
-            return node
-
-    # PyYAML reads 2e-5 as text; the YAML 1.2 float grammar, which people expect, does not.
-    number = yaml.resolver.Resolver.yaml_implicit_resolvers
-    Strict.yaml_implicit_resolvers = {k: list(v) for k, v in number.items()}
-    import re
-
-    Strict.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)  # noqa: S506 - Strict is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
-        raise UsageError(f"{path}: expected lines of the form `key: value`")
-    return data
 
 
 def help_text(program: str, description: str, chosen: Mapping[str, Any]) -> str:
@@ -306,20 +260,30 @@ def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
     if flag.name in REFUSED and flag.owner == "training":
         problems.append(f"--{flag.name.replace('_', '-')}: {REFUSED[flag.name]}")
         return None
+    if isinstance(value, str) and "\0" in value:
+        problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: a NUL character is in it")
+        return None
     try:
         result = _convert(flag.kind, value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         kind = _plain(flag.kind)
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(
             kind, f"a {getattr(kind, '__name__', kind)}"
         )
-        problems.append(f"--{flag.name.replace('_', '-')} {value!r}: expected {wanted}")
+        problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: expected {wanted}")
         return None
     if flag.choices and result not in flag.choices:
         close = catalog.nearest(str(result), flag.choices)
         hint = f'; did you mean "{close}"?' if close else ""
-        problems.append(f"--{flag.name.replace('_', '-')} {value!r}: expected one of {', '.join(flag.choices)}{hint}")
+        problems.append(
+            f"--{flag.name.replace('_', '-')} {_shown(value)}: expected one of {', '.join(flag.choices)}{hint}"
+        )
     return result
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}…"
 
 
 def _plain(kind: Any) -> Any:

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hf_tuner
 from hf_tuner.errors import ArtifactError, UsageError
+from hf_tuner.models.safety import plain_path, read_json
 
 FILE = "manifest.json"
 FORMAT = 1
@@ -50,15 +51,51 @@ def read_manifest(folder: Path) -> Manifest:
         raise UsageError(f"{folder}: no such run folder, nor the name of a run on the Hub (user/name)")
     if not path.is_file():
         raise ArtifactError(f"{folder} holds no {FILE}: it is not a finished run of hf-tuner")
+    data = read_json(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] > FORMAT:
             raise ArtifactError(
                 f"{path} has format {data['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
             )
-        return Manifest(**data)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        manifest = Manifest(**data)
+    except (KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
+    if fault := next(_faults(manifest), None):
+        raise ArtifactError(f"{path} is damaged: {fault}")
+    return manifest
+
+
+def _faults(manifest: Manifest) -> Iterator[str]:
+    """What in a manifest is not what `Manifest` says; it may come from a stranger."""
+    kinds = {"task": str, "settings": dict, "method": str, "base": dict, "data": dict, "max_length": int, "training": dict,
+             "files": dict, "lineage": list}  # fmt: skip
+    for name, kind in kinds.items():
+        if not isinstance(getattr(manifest, name), kind):
+            yield f"{name} is a {type(getattr(manifest, name)).__name__}, expected a {kind.__name__}"
+            return
+    if manifest.saves not in ("adapter", "model"):
+        yield f'saves is {str(manifest.saves)[:60]!r}, expected "adapter" or "model"'
+    if not 0 < manifest.max_length < 10**7:
+        yield f"max_length is {manifest.max_length}"
+    base = {
+        "id": str,
+        "revision": str | None,
+        "fingerprint": str,
+        "dtype": str,
+        "pooling": bool,
+        "head": list,
+        "method": dict,
+    }
+    for name, wanted in base.items():
+        if name not in manifest.base or not isinstance(manifest.base[name], wanted):
+            yield f"base.{name} is missing or of the wrong kind"
+    if manifest.base.get("dtype") not in ("float32", "bfloat16", "float16"):
+        yield f"base.dtype is {str(manifest.base.get('dtype'))[:60]!r}"
+    for name in (*manifest.files, *([manifest.base["revision"]] if manifest.base.get("revision") else [])):
+        if not plain_path(str(name)):
+            yield f"{str(name)[:60]!r} would leave the folder"
+    if not all(isinstance(saved, dict) and {"size", "sha256"} <= set(saved) for saved in manifest.files.values()):
+        yield "files lack size and sha256"
 
 
 def file_digests(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
