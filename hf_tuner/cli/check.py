@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hf_tuner import flags
+from hf_tuner import catalog, flags
 from hf_tuner.cli._words import Words
 from hf_tuner.console import say
 
@@ -19,9 +19,8 @@ def main(words: Sequence[str]) -> None:
     rest = list(words[1:])
     run = flags.parse(["--dataset", seen.dataset, "--model", "none", "--output-dir", ".", *rest], {})
     from hf_tuner.data.load import load_data
-    from hf_tuner.models.restore import task_class
 
-    task = task_class(run.task)
+    task = catalog.task_class(run.task)
     data = load_data(run, task)
     task.from_data(data, run)
     say(f"nothing stands in the way of training {run.task}")

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from hf_tuner.console import count
+from hf_tuner.console import Progress, count
+from hf_tuner.data import store
 from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, is_empty, text_of
 
 TEXTS = ("text", "text_pair")
-BATCH = 10_000
 HUGE = 1_000_000
 """Characters past which a text is remarked on (the encoder cuts it before tokenising)."""
 FEW_ROWS = 10
@@ -101,18 +101,17 @@ def clean(
     place, names = place or (lambda split, index: (split, index + 1)), _names(data, columns)
     found = Audit(DatasetDict(), facts={"dropped": {}})
     for split, rows in data.items():
-        empty: set[int] = set()
+        empty = np.empty(0, np.int64)
         for column in (name for name in (*TEXTS, "label") if name in rows.column_names):
             indices = _empty_rows(rows, column)
-            said = _empty(split, indices, rows.num_rows, names[column], place) if indices else ""
+            said = _empty(split, indices, rows.num_rows, names[column], place) if len(indices) else ""
             if said and column == "text_pair":
                 found.warnings.append(said)
             elif said:
-                empty.update(indices)
+                empty = np.union1d(empty, indices)
                 found.errors.extend([] if drop_empty else [f"{said}; --drop-empty skips them"])
-        kept = np.setdiff1d(np.arange(rows.num_rows), sorted(empty))
-        found.data[split] = keep(rows, kept) if empty else rows
-        if empty:
+        found.data[split] = keep(rows, np.setdiff1d(np.arange(rows.num_rows), empty)) if len(empty) else rows
+        if len(empty):
             _count_empty(found, split, len(empty), rows.num_rows, drop_empty)
     return found
 
@@ -130,11 +129,11 @@ def _names(data: Mapping[str, Dataset], columns: Mapping[str, str] | None) -> di
     return {**{name: name for rows in data.values() for name in rows.column_names}, **(columns or {})}
 
 
-def _empty_rows(rows: Dataset, column: str) -> list[int]:
+def _empty_rows(rows: Dataset, column: str) -> np.ndarray:
     """Indices of rows where a column is null, NaN, blank, or a class label of -1."""
     missing = -1 if isinstance(rows.features[column], ClassLabel) else None
-    result: list[int] = []
-    for start, array in _batches(rows, column):
+    result = [np.empty(0, np.int64)]
+    for start, array in store.column(rows, column):
         kind = array.type
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             mask = pc.or_kleene(pc.is_null(array), pc.equal(pc.utf8_trim_whitespace(array), ""))
@@ -144,12 +143,12 @@ def _empty_rows(rows: Dataset, column: str) -> list[int]:
             mask = pc.is_null(array, nan_is_null=True)
         else:
             mask = pc.is_null(array)
-        result += (np.flatnonzero(pc.fill_null(mask, True).to_numpy(zero_copy_only=False)) + start).tolist()
-    return result
+        result.append(np.flatnonzero(pc.fill_null(mask, True).to_numpy(zero_copy_only=False)) + start)
+    return np.concatenate(result)
 
 
-def _empty(split: str, indices: Sequence[int], total: int, column: str, place: Callable[..., tuple[str, int]]) -> str:
-    spots = [place(split, index) for index in indices[:5]]
+def _empty(split: str, indices: np.ndarray, total: int, column: str, place: Callable[..., tuple[str, int]]) -> str:
+    spots = [place(split, int(index)) for index in indices[:5]]
     file = spots[0][0]
     numbers = ", ".join(str(n) for f, n in spots if f == file) + (", …" if len(indices) > 5 else "")
     plural = "s" * (len(indices) != 1)
@@ -224,7 +223,7 @@ def _check_balance(found: Audit, train: Counter[str], total: int, column: str) -
 
 def _check_numbers(found: Audit, column: str) -> None:
     for split, rows in found.data.items():
-        values = np.array([_float(value) for value in rows["label"][:]])
+        values = np.concatenate([[_float(v) for v in a.to_pylist()] for _, a in store.column(rows, "label")])
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             shown = rows[int(bad[0])]["label"]
@@ -250,7 +249,7 @@ def _label_counts(rows: Dataset, labels: Labels) -> Counter[str]:
     inner = getattr(feature, "feature", feature)
     own = getattr(inner, "names", None)
     result: Counter[str] = Counter()
-    for _, array in _batches(rows, "label"):
+    for _, array in store.column(rows, "label"):
         if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
             array = array.flatten()
         for value, number in ((p["values"], p["counts"]) for p in pc.value_counts(array).to_pylist()):
@@ -275,15 +274,30 @@ def _near_names(names: Sequence[str], column: str) -> list[str]:
 # --- texts
 
 
+@dataclass
+class _Texts:
+    """What one pass over the texts of a split gives: hashes and characters [rows], and how many are odd."""
+
+    hashes: np.ndarray
+    sizes: np.ndarray
+    zeros: int = 0
+    numeric: int = 0
+
+
 def _check_texts(found: Audit, names: Mapping[str, str]) -> None:
     texts = [name for name in TEXTS if name in found.data["train"].column_names]
     if not texts:
         return
-    hashes = {split: _hashes(rows, texts) for split, rows in found.data.items()}
-    train, counts = np.unique(hashes["train"], return_counts=True)
+    progress = Progress("looking at the texts", sum(rows.num_rows for rows in found.data.values()))
+    seen, done = {}, 0
+    for split, rows in found.data.items():
+        seen[split] = _look(rows, texts, progress, done)
+        done += rows.num_rows
+    progress.end()
+    train, counts = np.unique(seen["train"].hashes, return_counts=True)
     extra = int((counts - 1).sum())
     found.facts["duplicates"] = extra
-    total = len(hashes["train"])
+    total = len(seen["train"].hashes)
     if extra:
         found.warnings.append(
             f"train: {count(extra)} of {count(total)} rows repeat the text of another ({_share(extra / total)})"
@@ -293,10 +307,27 @@ def _check_texts(found: Audit, names: Mapping[str, str]) -> None:
             f'column "{names[texts[0]]}" is nearly constant: one text fills {_share(counts.max() / total)} of train'
         )
     found.facts["leaked"] = {}
-    for split in hashes:
+    for split in seen:
         if split != "train":
-            _check_leak(found, split, np.flatnonzero(np.isin(hashes[split], train)))
-    _check_sizes(found, texts, names)
+            _check_leak(found, split, np.flatnonzero(np.isin(seen[split].hashes, train)))
+    _check_sizes(found, seen, names)
+
+
+def _look(rows: Dataset, texts: list[str], progress: Progress, before: int) -> _Texts:
+    """Hashes of the texts without regard to case and spacing, and what else one pass can see."""
+    seen = _Texts(np.empty(rows.num_rows, np.int64), np.zeros(rows.num_rows, np.int32))
+    for start, arrays in store.batches(rows, texts):
+        here = slice(start, start + len(arrays[texts[0]]))
+        for name, array in arrays.items():
+            seen.sizes[here] += pc.fill_null(pc.utf8_length(array), 0).to_numpy(zero_copy_only=False)
+            seen.zeros += pc.sum(pc.match_substring(array, "\x00")).as_py() or 0
+            if name == "text":
+                seen.numeric += pc.sum(pc.match_substring_regex(array, r"^\s*[-+]?[\d.,]+\s*$")).as_py() or 0
+        columns = [[" ".join((text or "").casefold().split()) for text in arrays[name].to_pylist()] for name in texts]
+        # Python's own 64-bit hash: it changes from process to process, and these live in one.
+        seen.hashes[here] = list(map(hash, columns[0] if len(columns) == 1 else zip(*columns, strict=True)))
+        progress.at(before + here.stop, f"{before + here.stop:,} rows")
+    return seen
 
 
 def _check_leak(found: Audit, split: str, rows: np.ndarray) -> None:
@@ -313,55 +344,17 @@ def _check_leak(found: Audit, split: str, rows: np.ndarray) -> None:
     found.facts.setdefault("examples", []).append(f'such a row of {split} is "{shown}"')
 
 
-def _check_sizes(found: Audit, texts: Sequence[str], names: Mapping[str, str]) -> None:
-    lengths = np.zeros(3)
-    huge = zeros = numeric = 0
-    for split, rows in found.data.items():
-        sizes = np.zeros(rows.num_rows, dtype=np.int64)
-        for name in texts:
-            for start, array in _batches(rows, name):
-                sizes[start : start + len(array)] += pc.fill_null(pc.utf8_length(array), 0).to_numpy(
-                    zero_copy_only=False
-                )
-                zeros += pc.sum(pc.match_substring(array, "\x00")).as_py() or 0
-                if split == "train" and name == "text":
-                    numeric += pc.sum(pc.match_substring_regex(array, r"^\s*[-+]?[\d.,]+\s*$")).as_py() or 0
-        huge += int((sizes > HUGE).sum())
-        if split == "train":
-            lengths = np.percentile(sizes, [50, 95, 100])
+def _check_sizes(found: Audit, seen: Mapping[str, _Texts], names: Mapping[str, str]) -> None:
+    lengths = np.percentile(seen["train"].sizes, [50, 95, 100])
     found.facts["characters"] = {k: int(v) for k, v in zip(("p50", "p95", "max"), lengths, strict=True)}
+    huge = sum(int((texts.sizes > HUGE).sum()) for texts in seen.values())
+    zeros = sum(texts.zeros for texts in seen.values())
     if huge:
         found.warnings.append(f"{count(huge)} texts have over a million characters; only their beginning is read")
     if zeros:
         found.warnings.append(f"{count(zeros)} texts hold NUL characters (kept): is the encoding right?")
-    if numeric > 0.95 * found.data["train"].num_rows:
+    if seen["train"].numeric > 0.95 * found.data["train"].num_rows:
         found.warnings.append(f'column "{names["text"]}" holds numbers only: is it the text? --columns text=COLUMN')
-
-
-def _hashes(rows: Dataset, texts: Sequence[str]) -> np.ndarray:
-    """8-byte hashes [rows] of the texts without regard to case and spacing."""
-    result = np.empty(rows.num_rows, dtype=np.int64)
-    for start in range(0, rows.num_rows, BATCH):
-        batch = rows.select_columns(list(texts)).with_format(None)[start : start + BATCH]
-        columns = [[" ".join((text or "").casefold().split()) for text in batch[name]] for name in texts]
-        keys = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
-        # Python's own 64-bit hash: it changes from process to process, and these live in one.
-        result[start : start + BATCH] = [hash(key) for key in keys]
-    return result
-
-
-def _batches(rows: Dataset, column: str) -> Any:
-    """(index of the first row, Arrow array) for each batch of a column."""
-    narrow = rows.select_columns([column]).with_format("arrow")
-    for start in range(0, rows.num_rows, BATCH):
-        array = narrow[start : start + BATCH][column]
-        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-        if isinstance(array, pa.ChunkedArray):  # more text than one array can hold
-            for chunk in array.chunks:
-                yield start, chunk
-                start += len(chunk)
-        else:
-            yield start, array
 
 
 def _share(share: float) -> str:

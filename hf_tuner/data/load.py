@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Value
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_tuner import console
 from hf_tuner.config import Run
-from hf_tuner.data import splits
+from hf_tuner.data import splits, store
 from hf_tuner.data.audit import Audit, as_text, audit, clean
 from hf_tuner.data.columns import also_possible, describe, match_columns
 from hf_tuner.data.files import Reading
 from hf_tuner.data.sources import Raw, parse, read
 from hf_tuner.errors import UsageError
-from hf_tuner.tasks._labels import Labels, by_name, infer
+from hf_tuner.tasks._labels import Labels, by_name, labels_of
 
 ROW = "__row__"
 """Column that carries the number of each row up to the audit, so that messages can name its place in its file."""
@@ -143,7 +143,7 @@ def _same_classes(rows: Mapping[str, Dataset]) -> dict[str, Dataset]:
 
 def _whole_rows(rows: Mapping[str, Dataset], run: Run, columns: Mapping[str, str], numbers: _Numbers) -> Audit:
     """The rows without the empty ones: found before rows are held out, so that counts are those of the files."""
-    ids = {split: np.array(part[ROW][:]) for split, part in rows.items()}
+    ids = {split: store.numbers(part, ROW) for split, part in rows.items()}
     first = clean(
         rows,
         drop_empty=run.drop_empty,
@@ -161,10 +161,7 @@ def _checked(data: DatasetDict, run: Run, columns: Mapping[str, str], first: Aud
     labels = None
     if "label" in data["train"].column_names:
         try:
-            feature = data["train"].features["label"]
-            single = isinstance(feature, Value | ClassLabel)  # different values decide, and are few; lists need all
-            values = data["train"].unique("label") if single else data["train"]["label"][:]
-            labels = infer(values, feature, run.problem)
+            labels = labels_of(data["train"], run.problem)
         except UsageError as error:
             errors.append(str(error).replace('column "label"', f'column "{columns["label"]}"'))
     checked = audit(data, labels, columns=columns, cleaned=first)
