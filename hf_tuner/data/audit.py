@@ -13,17 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from hf_tuner.console import Progress, count
+from hf_tuner.console import count
 from hf_tuner.data import store
 from hf_tuner.data.splits import keep
+from hf_tuner.data.texts import FEW_ROWS, TEXTS, check_texts, share
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, is_empty, text_of
-
-TEXTS = ("text", "text_pair")
-HUGE = 1_000_000
-"""Characters past which a text is remarked on (the encoder cuts it before tokenising)."""
-FEW_ROWS = 10
-"""With fewer training rows, suspicions about classes are warnings instead of errors."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,8 @@ class Audit:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """rows, dropped, classes (name → training rows), unused (classes a split lacks), characters (p50, p95, max),
-    duplicates in train, leaked (rows of a split that stand in train), and examples (rows quoted, for the screen only:
+    duplicates in train, conflicts (texts of train with more than one label), leaked (rows of a split that stand in
+    train), and examples (rows quoted, for the screen only:
     warnings are published with the run, rows are not)."""
 
 
@@ -47,12 +43,13 @@ def audit(
     place: Callable[[str, int], tuple[str, int]] | None = None,
     columns: Mapping[str, str] | None = None,
     cleaned: Audit | None = None,
+    fail_on_leak: bool = False,
 ) -> Audit:
     """Check all splits. `labels` is what was inferred from train (None: labels are not looked at).
 
     `place` turns a split and a row index into a file name and row number, `columns` canonical names into those of
-    the data: both only serve the messages. `cleaned` is what `clean` said when it has run before. Nothing is raised
-    for bad rows: they are in `errors`.
+    the data: both only serve the messages. `cleaned` is what `clean` said when it has run before. With `fail_on_leak`,
+    evaluation rows that stand in train are an error. Nothing is raised for bad rows: they are in `errors`.
     """
     names = _names(data, columns)
     first = cleaned or clean(data, drop_empty=drop_empty, place=place, columns=columns)
@@ -62,7 +59,7 @@ def audit(
     if all(rows.num_rows for rows in found.data.values()):
         if labels is not None and "label" in found.data["train"].column_names:
             _check_labels(found, labels, names["label"])
-        _check_texts(found, names)
+        check_texts(found, names, fail_on_leak)
     return found
 
 
@@ -214,7 +211,7 @@ def _check_ids(found: Audit, train: Counter[str], total: int, column: str) -> No
 def _check_balance(found: Audit, train: Counter[str], total: int, column: str) -> None:
     name, most = train.most_common(1)[0]
     if len(train) > 1 and most > 0.98 * total:
-        found.warnings.append(f'column "{column}" is nearly constant: {_share(most / total)} of train is "{name}"')
+        found.warnings.append(f'column "{column}" is nearly constant: {share(most / total)} of train is "{name}"')
     single = sorted(name for name, n in train.items() if n == 1)
     if single and len(train) <= total / 2:
         shown = ", ".join(single[:5]) + (", …" if len(single) > 5 else "")
@@ -269,96 +266,6 @@ def _near_names(names: Sequence[str], column: str) -> list[str]:
         return []
     shown = "; ".join(" / ".join(f'"{name}"' for name in group) for group in alike[:5])
     return [f'column "{column}": classes that differ only in case, spaces or zeros: {shown}; are they the same?']
-
-
-# --- texts
-
-
-@dataclass
-class _Texts:
-    """What one pass over the texts of a split gives: hashes and characters [rows], and how many are odd."""
-
-    hashes: np.ndarray
-    sizes: np.ndarray
-    zeros: int = 0
-    numeric: int = 0
-
-
-def _check_texts(found: Audit, names: Mapping[str, str]) -> None:
-    texts = [name for name in TEXTS if name in found.data["train"].column_names]
-    if not texts:
-        return
-    progress = Progress("looking at the texts", sum(rows.num_rows for rows in found.data.values()))
-    seen, done = {}, 0
-    for split, rows in found.data.items():
-        seen[split] = _look(rows, texts, progress, done)
-        done += rows.num_rows
-    progress.end()
-    train, counts = np.unique(seen["train"].hashes, return_counts=True)
-    extra = int((counts - 1).sum())
-    found.facts["duplicates"] = extra
-    total = len(seen["train"].hashes)
-    if extra:
-        found.warnings.append(
-            f"train: {count(extra)} of {count(total)} rows repeat the text of another ({_share(extra / total)})"
-        )
-    if counts.max() > max(total / 2, FEW_ROWS - 1):
-        found.warnings.append(
-            f'column "{names[texts[0]]}" is nearly constant: one text fills {_share(counts.max() / total)} of train'
-        )
-    found.facts["leaked"] = {}
-    for split in seen:
-        if split != "train":
-            _check_leak(found, split, np.flatnonzero(np.isin(seen[split].hashes, train)))
-    _check_sizes(found, seen, names)
-
-
-def _look(rows: Dataset, texts: list[str], progress: Progress, before: int) -> _Texts:
-    """Hashes of the texts without regard to case and spacing, and what else one pass can see."""
-    seen = _Texts(np.empty(rows.num_rows, np.int64), np.zeros(rows.num_rows, np.int32))
-    for start, arrays in store.batches(rows, texts):
-        here = slice(start, start + len(arrays[texts[0]]))
-        for name, array in arrays.items():
-            seen.sizes[here] += pc.fill_null(pc.utf8_length(array), 0).to_numpy(zero_copy_only=False)
-            seen.zeros += pc.sum(pc.match_substring(array, "\x00")).as_py() or 0
-            if name == "text":
-                seen.numeric += pc.sum(pc.match_substring_regex(array, r"^\s*[-+]?[\d.,]+\s*$")).as_py() or 0
-        columns = [[" ".join((text or "").casefold().split()) for text in arrays[name].to_pylist()] for name in texts]
-        # Python's own 64-bit hash: it changes from process to process, and these live in one.
-        seen.hashes[here] = list(map(hash, columns[0] if len(columns) == 1 else zip(*columns, strict=True)))
-        progress.at(before + here.stop, f"{before + here.stop:,} rows")
-    return seen
-
-
-def _check_leak(found: Audit, split: str, rows: np.ndarray) -> None:
-    found.facts["leaked"][split] = len(rows)
-    if not len(rows):
-        return
-    total = found.data[split].num_rows
-    shown = " ".join(found.data[split][int(rows[0])]["text"].split())
-    shown = shown if len(shown) <= 50 else shown[:49] + "…"
-    found.warnings.append(
-        f"{split}: {count(len(rows))} of {count(total)} rows ({_share(len(rows) / total)}) stand in train too: "
-        "results on them flatter the model"
-    )
-    found.facts.setdefault("examples", []).append(f'such a row of {split} is "{shown}"')
-
-
-def _check_sizes(found: Audit, seen: Mapping[str, _Texts], names: Mapping[str, str]) -> None:
-    lengths = np.percentile(seen["train"].sizes, [50, 95, 100])
-    found.facts["characters"] = {k: int(v) for k, v in zip(("p50", "p95", "max"), lengths, strict=True)}
-    huge = sum(int((texts.sizes > HUGE).sum()) for texts in seen.values())
-    zeros = sum(texts.zeros for texts in seen.values())
-    if huge:
-        found.warnings.append(f"{count(huge)} texts have over a million characters; only their beginning is read")
-    if zeros:
-        found.warnings.append(f"{count(zeros)} texts hold NUL characters (kept): is the encoding right?")
-    if seen["train"].numeric > 0.95 * found.data["train"].num_rows:
-        found.warnings.append(f'column "{names["text"]}" holds numbers only: is it the text? --columns text=COLUMN')
-
-
-def _share(share: float) -> str:
-    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def _float(value: Any) -> float:

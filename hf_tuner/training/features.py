@@ -5,7 +5,6 @@ is why `head-only` trains in seconds.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hf_tuner.data.places import own_cache
 from hf_tuner.evaluation.loop import batches_by_length, take, to_device
 from hf_tuner.models.load import bare_model
 
@@ -140,8 +140,7 @@ def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> 
 
 def cache_folder() -> Path:
     """Where features are kept: `hf-tuner/features` under HF_HOME."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
-    return Path(home) / "hf-tuner" / "features"
+    return own_cache() / "features"
 
 
 def _chosen(entry: torch.Tensor, logits: torch.Tensor, last: Any) -> torch.Tensor | None:
