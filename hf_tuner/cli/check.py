@@ -3,11 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hf_tuner import catalog, flags
 from hf_tuner.cli._words import Words
-from hf_tuner.console import duration, say
+from hf_tuner.console import duration, say, warn
+from hf_tuner.errors import UsageError
 from hf_tuner.launching import default_folder
 
 NO_MODEL = "none"
@@ -25,8 +27,35 @@ def main(words: Sequence[str]) -> None:
     run = flags.parse(["--dataset", seen.dataset, "--model", NO_MODEL, *rest], {})
     run = replace(run, output_dir=run.output_dir or default_folder(run))
     start = time.monotonic()
+    if _is_images(run.dataset):
+        _images(run)
+        return
     _examine(run)
     say(f"nothing stands in the way of training {run.task} ({duration(time.monotonic() - start)})")
+
+
+def _is_images(dataset: str) -> bool:
+    from hf_tuner.data.image_folders import is_image_folder
+
+    return is_image_folder(Path(dataset).expanduser())
+
+
+def _images(run: Any) -> None:
+    """The audit of an image folder. Raises UsageError with everything that is wrong with it."""
+    from hf_tuner.data.image_folders import audit_images, lines
+
+    folder = Path(run.dataset).expanduser()
+    found = audit_images(
+        folder, skip_bad=run.skip_bad, follow_symlinks=run.follow_symlinks, fail_on_leak=run.fail_on_leak
+    )
+    say(f"{'data':<9} {folder}")
+    for name, text in lines(found).items():
+        say(f"{name:<9} {text}")
+    for warning in found.warnings:
+        warn(warning)
+    if found.errors:
+        raise UsageError("\n".join(found.errors))
+    say("nothing is wrong with the images; training on images is not part of this version yet")
 
 
 def _examine(run: Any) -> None:

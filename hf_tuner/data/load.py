@@ -16,7 +16,8 @@ from hf_tuner.data import splits, store
 from hf_tuner.data.audit import Audit, as_text, audit, clean
 from hf_tuner.data.columns import also_possible, describe, match_columns
 from hf_tuner.data.files import Reading
-from hf_tuner.data.sources import Raw, parse, read
+from hf_tuner.data.image_folders import is_image_folder
+from hf_tuner.data.sources import Raw, Source, parse, read
 from hf_tuner.data.texts import without_leaks
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, by_name, labels_of
@@ -36,6 +37,7 @@ def load_data(run: Run, task: type) -> DatasetDict:
     notes: list[str] = []
     with no_bars():
         source = parse(run.dataset, run.dataset_config)
+        _refuse_images(source)
         raw = read(source, Reading(run.encoding, run.separator))
         numbers = _Numbers()
         chosen = splits.choose(numbers.add(raw), run, notes)
@@ -60,6 +62,13 @@ def load_data(run: Run, task: type) -> DatasetDict:
     others = also_possible(_names(raw, chosen["train"]), task, columns)
     _tell({"data": raw.origin, "columns": describe(columns) + _also(others)}, labels, checked, raw.notes + notes)
     return checked.data
+
+
+def _refuse_images(source: Source) -> None:
+    if source.path is not None and is_image_folder(source.path):
+        raise UsageError(
+            f"{source.path} holds images, and no task reads images yet; `hf-tuner check {source.path}` audits them"
+        )
 
 
 class _Numbers:
