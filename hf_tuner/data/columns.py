@@ -120,7 +120,7 @@ def _find(
             return same
     if strict:
         return None
-    plain = [column for column in free if not _tokens(column) & (SIDE_WORDS | others)]
+    plain = [c for c in free if not _tokens(c) & (SIDE_WORDS | others) and not _is_value(c)]
     holding = [column for column in plain if _tokens(column) & set(accepted)]
     if len(holding) == 1:
         return holding[0]

@@ -91,14 +91,18 @@ def read_file(path: Path, reading: Reading | None = None) -> Dataset:
 
 def read_csv(path: Path, reading: Reading) -> list[pa.Table]:
     """Tables of strings, one column for each field of the header."""
-    encoding = check_text(path, reading.encoding)
-    separator = _separator(path, encoding, reading)
-    literal = separator == "\t" and _quotes_are_text(path, encoding)
-    if literal:
-        reading.notes.append(f"{path.name}: quotes do not pair up, so they are read as plain text")
-    rows = _records(path, encoding, separator, literal)
-    names = _header(path, next(rows, (1, []))[1])
-    return _collect(path, names, rows, separator)
+    limit = csv.field_size_limit(LINE_LIMIT)  # a setting of the whole module: put back below
+    try:
+        encoding = check_text(path, reading.encoding)
+        separator = _separator(path, encoding, reading)
+        literal = separator == "\t" and _quotes_are_text(path, encoding)
+        if literal:
+            reading.notes.append(f"{path.name}: quotes do not pair up, so they are read as plain text")
+        rows = _records(path, encoding, separator, literal)
+        names = _header(path, next(rows, (1, []))[1])
+        return _collect(path, names, rows, separator)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def check_text(path: Path, encoding: str | None) -> str:
@@ -227,7 +231,10 @@ def _sample(path: Path, encoding: str) -> list[str]:
 
 def _agreement(lines: list[str], separator: str) -> float:
     """Share of the rows that have as many fields as the header, for a header of two fields or more."""
-    counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+    try:
+        counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+    except csv.Error:  # it is said, with its line, when the rows are read
+        return 0.0
     if not counts or counts[0] < 2:
         return 0.0
     return sum(c == counts[0] for c in counts) / len(counts)
@@ -252,7 +259,6 @@ def _quotes_are_text(path: Path, encoding: str) -> bool:
 
 def _records(path: Path, encoding: str, separator: str, literal: bool) -> Iterator[tuple[int, list[str]]]:
     """First line number and fields of each record; blank lines are skipped."""
-    limit = csv.field_size_limit(LINE_LIMIT)  # a setting of the whole module: put back below
     lines = text_lines(path, encoding, watched=True)
     quoting: Any = csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL
     reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
@@ -268,8 +274,6 @@ def _records(path: Path, encoding: str, separator: str, literal: bool) -> Iterat
             f'{path.name} line {start}: the quotes (") of this row do not pair up{reach}; '
             'a quote inside a quoted text is written twice ("")'
         ) from error
-    finally:
-        csv.field_size_limit(limit)
 
 
 def _header(path: Path, fields: list[str]) -> list[str]:

@@ -113,7 +113,9 @@ def _check_conflicts(found: "Audit", train: _Texts, texts: int) -> None:
     repeated = len(np.unique(train.hashes ^ (train.labels * 0x9E3779B97F4A7C1 | 1))) - texts
     found.facts["conflicts"] = max(0, repeated)
     if repeated > 0:
-        found.warnings.append(f"train: {count(repeated)} texts stand there again with another label: which is right?")
+        found.warnings.append(
+            f"train: {_texts(repeated, 'stands', 'stand')} there again with another label: which is right?"
+        )
 
 
 def _check_leak(found: "Audit", split: str, rows: np.ndarray, fail: bool) -> None:
@@ -139,8 +141,12 @@ def _check_sizes(found: "Audit", seen: Mapping[str, _Texts], names: Mapping[str,
     huge = sum(int((texts.sizes > HUGE).sum()) for texts in seen.values())
     zeros = sum(texts.zeros for texts in seen.values())
     if huge:
-        found.warnings.append(f"{count(huge)} texts have over a million characters; only their beginning is read")
+        found.warnings.append(f"{_texts(huge, 'has', 'have')} over a million characters; only the beginning is read")
     if zeros:
-        found.warnings.append(f"{count(zeros)} texts hold NUL characters (kept): is the encoding right?")
+        found.warnings.append(f"{_texts(zeros, 'holds', 'hold')} NUL characters (kept): is the encoding right?")
     if seen["train"].numeric > 0.95 * found.data["train"].num_rows:
         found.warnings.append(f'column "{names["text"]}" holds numbers only: is it the text? --columns text=COLUMN')
+
+
+def _texts(number: int, one: str, many: str) -> str:
+    return f"1 text {one}" if number == 1 else f"{count(number)} texts {many}"
