@@ -48,7 +48,7 @@ ERRORS = {
     "numbers and a word": (
         rows(words(4), ["0.5", "1.5", "2.5", "3.5"]),
         rows(["x"], ["great"]),
-        ["not numbers", "great"],
+        ["not a number in 1 of 1 rows", "great"],
     ),
 }
 

@@ -168,9 +168,10 @@ def _check_labels(found: Audit, labels: Labels, column: str) -> None:
             f'column "{column}" has one class only ("{next(iter(train))}", {count(total)} rows): nothing to learn; '
             "give rows of another class, or name another column: --columns label=COLUMN"
         )
-    _check_unseen(found, labels, counts, column)
+    ids = labels.problem == "single" and _check_ids(found, train, total, column)
+    if not ids:  # of ids, most are never seen
+        _check_unseen(found, labels, counts, column)
     if labels.problem == "single":
-        _check_ids(found, train, total, column)
         _check_balance(found, train, total, column)
     found.warnings.extend(_near_names(list(train), column))
     odd = [name for name in train if name.startswith("-") and name[1:].isdecimal()]
@@ -199,13 +200,15 @@ def _check_unseen(found: Audit, labels: Labels, counts: Mapping[str, Counter[str
             found.errors.append(f"{text}; add such rows to train, leave them out, or mend the spelling")
 
 
-def _check_ids(found: Audit, train: Counter[str], total: int, column: str) -> None:
+def _check_ids(found: Audit, train: Counter[str], total: int, column: str) -> bool:
+    """Whether labels are nearly as many as rows, and so an error."""
     if len(train) <= total / 2 or len(train) < 3:
-        return
+        return False
     shown = ", ".join(list(train)[:5])
     text = f'column "{column}" has {count(len(train))} classes in {count(total)} rows ({shown}, …):'
     cure = "ids or numbers? Name another column (--columns label=COLUMN) or use --problem regression"
     (found.errors if total >= FEW_ROWS else found.warnings).append(f"{text} {cure}")
+    return total >= FEW_ROWS
 
 
 def _check_balance(found: Audit, train: Counter[str], total: int, column: str) -> None:
@@ -225,7 +228,8 @@ def _check_numbers(found: Audit, column: str) -> None:
         if len(bad):
             shown = rows[int(bad[0])]["label"]
             found.errors.append(
-                f'{split}: {count(len(bad))} values of column "{column}" are not numbers (first: "{shown}")'
+                f'{split}: column "{column}" is not a number in {count(len(bad))} of {count(rows.num_rows)} rows '
+                f'(first: "{shown}"); mend them, or --problem single makes each value a class'
             )
         elif split == "train" and values.max() == values.min():
             found.errors.append(f'column "{column}" is {values[0]:g} in every training row: nothing can be learnt')

@@ -156,6 +156,10 @@ def _not_found(
         lines.append(
             f"the first line looks like data: is the header missing? It should name the columns ({','.join(wanted)})"
         )
+    held = next((s for s in (",", ";", "\t", "|") if len(available) == 1 and s in available[0]), None)
+    if held:
+        lines.append(f'is the separator "{"tab" if held == chr(9) else held}" and not what --separator says?')
+        return "\n".join(lines)
     lines.append(f"say which: --columns {','.join(f'{name}={column}' for name, column in guesses.items())}")
     return "\n".join(lines)
 

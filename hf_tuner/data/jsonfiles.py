@@ -125,7 +125,7 @@ def _lines(path: Path, encoding: str) -> Iterator[tuple[str, int, Mapping[str, A
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            cause = f"{error.msg} at character {error.pos + 1}"
+            cause = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
             raise UsageError(f"{path.name} line {number}: not valid JSON ({cause}): {_short(line.strip())}") from error
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path.name} line {number}: JSON nested too deep or a number too long") from error
@@ -146,7 +146,7 @@ def _whole(path: Path, encoding: str) -> Iterator[tuple[str, int, Mapping[str, A
         raise
     except json.JSONDecodeError as error:
         raise UsageError(
-            f"{path.name} line {error.lineno}: not valid JSON ({error.msg} at column {error.colno})"
+            f"{path.name} line {error.lineno}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
         ) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path.name}: JSON nested too deep or a number too long") from error

@@ -11,12 +11,12 @@ from hf_tuner.errors import EnvironmentFault
 
 def own_cache() -> Path:
     """What we keep between runs: `hf-tuner` under HF_HOME."""
-    return Path(constants.HF_HOME) / "hf-tuner"
+    return Path(os.environ.get("HF_HOME") or constants.HF_HOME).expanduser() / "hf-tuner"
 
 
 def require_home() -> None:
     """Raise EnvironmentFault when nobody says where the caches are: the client would make a folder called "~"."""
-    if str(constants.HF_HOME).startswith("~"):
+    if str(os.environ.get("HF_HOME") or constants.HF_HOME).startswith("~") and os.path.expanduser("~") == "~":
         raise EnvironmentFault(
             f"HOME is not set, and user {os.getuid()} has no home folder to keep caches in: set HF_HOME=FOLDER"
         )

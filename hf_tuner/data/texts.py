@@ -36,7 +36,7 @@ def without_leaks(data: DatasetDict, notes: list[str]) -> DatasetDict:
     left = data["train"].num_rows - len(good)
     if not left:
         return data
-    notes.append(f"{count(left)} rows of train left out: they stand in another split (--drop-leaked)")
+    notes.append(f"{count(left)} training row{'s' * (left != 1)} left out, as in another split too (--drop-leaked)")
     return DatasetDict({**data, "train": keep(data["train"], good)})
 
 
