@@ -94,11 +94,11 @@ def disk(run: Run, task: Any, rows: int) -> tuple[str, dict[str, int]]:
         + f", {size(free)} free"
     )
     if need > free:
+        smaller = ", --method lora" if catalog.load("methods", run.method).SAVES == "model" else ""
         raise EnvironmentFault(
             f"the disk is too small: {run.folder} needs {size(need)} ({number} checkpoints of {size(checkpoint)} and the "
             f"result), {place} has {size(free)} free\nfree space, name another --output-dir, or keep less: "
-            "--save-total-limit 1, --save-strategy no"
-            + (", --method lora" if catalog.load("methods", run.method).SAVES == "model" else "")
+            f"--save-total-limit 1, --save-strategy no{smaller}"
         )
     return line, facts
 
