@@ -87,7 +87,7 @@ def disk(run: Run, task: Any, rows: int) -> tuple[str, dict[str, int]]:
     need = number * checkpoint + saved
     place = standing(run.folder)
     free = shutil.disk_usage(place).free
-    facts = {"checkpoints": number, "checkpoint_bytes": checkpoint, "result_bytes": saved, "free_bytes": free}
+    facts = {"checkpoints": number, "checkpoint_bytes": checkpoint, "result_bytes": saved}
     line = (
         f"{size(need)} for the result"
         + (f" and {number} checkpoint{'s' * (number != 1)}" if number else "")
