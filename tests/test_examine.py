@@ -156,6 +156,21 @@ def test_an_output_folder_that_cannot_be(tiny_model: Path, tiny_data: Path, tmp_
     assert f"{tmp_path / 'file'} is a file; name a folder" in said.err
 
 
+@pytest.mark.fault(24)
+def test_a_run_into_a_file_ends_before_any_weight(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run asks for its folder first of all."""
+    from hf_tuner.launching import finetune
+
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(load, "read_weights", lambda *_: pytest.fail("weights were read"))
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(EnvironmentFault, match="file"):
+            finetune(model=str(tiny_model), dataset=str(tiny_data), output_dir=str(place))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def as_nobody(words: list[object]) -> int:
     """Exit code of a check in a process without root's rights; its text goes to a file beside."""
     pid = os.fork()
