@@ -60,6 +60,20 @@ def test_long_texts_are_counted_against_the_positions(tiny_model: Path, tmp_path
     assert said.seconds < 20
 
 
+def test_a_method_that_looks_at_values_is_not_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """shira chooses weights by their values: shapes alone say nothing about its size."""
+    said = look(tiny_model, tiny_data, tmp_path, "--method", "shira", "--r", 4)
+    assert said.code == 0
+    assert "disk      not known before the weights are read" in said.out
+
+
+def test_wrong_targets_are_said_before_weights_are_read(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """What the method cannot adapt is found from shapes."""
+    said = look(tiny_model, tiny_data, tmp_path, "--target-modules", "quary")
+    assert said.code == 2
+    assert "quary" in said.err
+
+
 def test_ids_without_an_embedding_are_found(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     """A tokenizer that knows more ids than the model embeds crashes at the first batch; here it is exit 4."""
     import transformers
