@@ -7,6 +7,7 @@ from typing import Any
 import transformers
 
 from hf_tuner import catalog
+from hf_tuner.catalog import task_class
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError, UsageError
 from hf_tuner.hub.manifest import Manifest, check_files, read_manifest
@@ -74,12 +75,6 @@ def restore_task(manifest: Manifest) -> Any:
         raise ArtifactError(f"manifest.json is damaged: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"manifest.json is damaged: the settings of the task cannot be read ({error!r})") from error
-
-
-def task_class(name: str) -> Any:
-    """The class of a task, by the task's name. Raises UsageError with the nearest name."""
-    module = catalog.load("tasks", name)
-    return next(v for v in vars(module).values() if isinstance(v, type) and getattr(v, "name", None) == name)
 
 
 def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
