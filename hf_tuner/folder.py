@@ -29,6 +29,8 @@ MAY_CHANGE = (
     "verify",
     "num_processes",
     "accelerate_config",
+    "stall_timeout",
+    "stop_above",
     "report_to",
     "logging_steps",
     "push_to_hub",
