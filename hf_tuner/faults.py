@@ -155,10 +155,9 @@ def cause(faults: list[Fault], killed: dict[int, int], silent: list[int], goes_o
     if bugs := [f for f in faults if not f.victim]:
         return replace(bugs[0], message=_by(bugs[0].rank, bugs[0].message))
     if silent:
-        waited = next((f.message for f in faults), "")
-        return Fault(
-            silent[0], 3, f"{_by(silent[0], 'made no progress and does not answer')}; {waited}\n{goes_on}", now
-        )
+        waited = next((f"; {_by(f.rank, f.message).partition(': one of them')[0]}" for f in faults), "")
+        message = f"rank {silent[0]} made no progress and does not answer{waited}; {goes_on}"
+        return Fault(silent[0], EnvironmentFault.exit_code, message, now)
     if killed:
         return _killed(killed, goes_on)
     if faults:
