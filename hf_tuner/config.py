@@ -87,7 +87,7 @@ class Run:
     create_pr: bool = option(False, "With --push-to-hub: open a pull request instead of committing.")
     stall_timeout: float = option(600.0, "Seconds without progress after which training ends with a reason (0: never).")
     stop_above: float | None = option(
-        None, "Stop with exit code 5 when the training loss, averaged over 5 updates, stays above this for 5 more."
+        None, "Stop with exit code 5 when the training loss, averaged over 5 updates, stays above this for 10."
     )
     accelerate_config: str | None = option(None, "Name of a bundled accelerate configuration, or a YAML file.")
 

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,6 +76,8 @@ def _break(kind: str) -> None:
     if name == "raise":
         raise ValueError("this cannot be read")
     if name == "hang":
+        if mark := os.environ.get("FAULT_MARK"):
+            Path(mark).write_text(str(os.getpid()))
         time.sleep(1000)
     if name == "die":
         os.kill(os.getpid(), signal.SIGKILL)

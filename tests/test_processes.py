@@ -37,7 +37,7 @@ def started(line: list[str], tmp_path: Path, **environment: str) -> Iterator[tup
                                    **reset)  # type: ignore[call-overload]  # fmt: skip
     ranks: list[int] = []
     try:
-        ranks += until(lambda: (found := children(process.pid)) if len(children(process.pid)) >= 2 else None)  # type: ignore
+        ranks += until(lambda: found if len(found := children(process.pid)) >= 2 else None)  # type: ignore[arg-type]
         yield process, out
         until(lambda: not any(map(alive, ranks)), 30)
     finally:

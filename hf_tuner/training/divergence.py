@@ -11,8 +11,8 @@ from hf_tuner.faults import newest_checkpoint
 
 WINDOW = 5
 """Updates that the loss is averaged over for --stop-above."""
-PATIENCE = 5
-"""Updates in a row that this average may lie above it."""
+PATIENCE = 10
+"""Updates in a row that this average may lie above it; more than WINDOW, so that one outlier never stops a run."""
 ROWS_SHOWN = 12
 
 
