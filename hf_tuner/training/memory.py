@@ -23,7 +23,7 @@ from hf_tuner.training.plan import memory_bytes
 MOMENTS = 2
 """Copies of the trained weights that AdamW keeps."""
 SPARE = 0.9
-"""Share of the free memory that a run on a CPU may take: the system needs the rest."""
+"""Share of the free memory that the trial may take: later steps find it in smaller pieces, and the system needs some."""
 
 
 def fit_in_memory(arguments: TrainingArguments, model: Any, rows: Any, collate: Callable, loss: Callable) -> None:
@@ -63,7 +63,7 @@ def available() -> float:
     free = float("inf")
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024 * SPARE
+        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY:
         free = min(free, limit - _mapped())
@@ -73,7 +73,7 @@ def available() -> float:
         cached = int(next(line for line in lines if line.startswith("inactive_file")).split()[1])
         used = int((group / "memory.current").read_text()) - cached
         free = min(free, int((group / "memory.max").read_text()) - used)
-    return max(0.0, free)
+    return max(0.0, free * SPARE)
 
 
 def _mapped() -> int:
