@@ -184,15 +184,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of two megabytes."""
     folder = tmp_path / "small"
     folder.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]  # noqa: S607
-        ).returncode
-    ):
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]).returncode:
         pytest.skip("only root can mount a small disk")
     yield folder
-    subprocess.run(["umount", folder], check=True)  # noqa: S607
+    subprocess.run(["umount", folder], check=True)
 
 
 @pytest.mark.fault(5)

@@ -27,7 +27,7 @@ SCRIPT_DOOR = ("recipes", "launching")
 
 LIGHT = (
     "cli", "tasks", "methods", "losses", "optimizers", "config", "flags", "catalog", "console", "errors", "launching",
-    "folder", "versions", "__init__",
+    "folder", "versions", "processes", "faults", "__init__",
 )  # fmt: skip
 """Imported while flags are parsed: `hf-tuner --help` answers in under 0.2 s."""
 HEAVY = (
