@@ -10,6 +10,7 @@ import importlib.util
 import json
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -150,13 +151,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         depth = 0
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [k.value for k, _ in node.value]
-            twice = sorted({k for k in keys if keys.count(k) > 1})
+            keys = Counter(k.value for k, _ in node.value if isinstance(k.value, str))
+            twice = sorted(k for k, times in keys.items() if times > 1)
             if twice:
                 raise UsageError(f'{path} line {node.start_mark.line + 1}: key "{twice[0]}" is given twice')
             return super().construct_mapping(node, deep)
 
         def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()
+            if getattr(event, "tag", None):
+                raise UsageError(
+                    f"{path} line {event.start_mark.line + 1}: tags such as {event.tag} are not read; plain values do"
+                )
             self.depth += 1
             if self.depth > 20:
                 raise UsageError(f"{path}: nested deeper than 20 levels")
@@ -164,17 +170,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
             self.depth -= 1
             return node
 
-    # PyYAML reads 2e-5 as text; the YAML 1.2 float grammar, which people expect, does not.
-    number = yaml.resolver.Resolver.yaml_implicit_resolvers
-    Strict.yaml_implicit_resolvers = {k: list(v) for k, v in number.items()}
-    import re
-
-    Strict.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
+    # 2026-11-24 may be a revision's name; and 7e12345 may be one too, so what is a number is left to the flag's type.
+    known = yaml.resolver.Resolver.yaml_implicit_resolvers
+    Strict.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
+        for first, pairs in known.items()
+    }
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)  # noqa: S506 - Strict is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # no text, no YAML, or a number of too many digits
         raise UsageError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
         raise UsageError(f"{path}: expected lines of the form `key: value`")
@@ -308,7 +312,7 @@ def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
         return None
     try:
         result = _convert(flag.kind, value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         kind = _plain(flag.kind)
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(
             kind, f"a {getattr(kind, '__name__', kind)}"

@@ -17,6 +17,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
 from hf_tuner.errors import EnvironmentFault, TunerError, UsageError
 from hf_tuner.folder import claim
+from hf_tuner.versions import require_versions
 
 Recipe = Callable[[Run], Any]
 LAUNCHED = "HF_TUNER_LAUNCHED"
@@ -71,6 +72,7 @@ def finetune(task: str = "text-classification", **settings: Any) -> Any:
 
 def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
     """Say what will happen, claim the folder, seed everything, run."""
+    require_versions()
     run = replace(run, output_dir=run.output_dir or default_folder(run))
     say(f"hf-tuner: {run.task} · {run.method} · {run.model} · {run.dataset} → {run.output_dir}")
     for line in stated:

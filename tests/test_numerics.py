@@ -26,6 +26,7 @@ def test_a_diverging_run_stops_with_exit_5_and_names_step_and_rows(
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "head-only"])
+@pytest.mark.fault(31)
 def test_what_is_saved_is_what_was_measured_in_a_fresh_process(
     method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -36,6 +37,7 @@ def test_what_is_saved_is_what_was_measured_in_a_fresh_process(
     assert proof["passed"] and "the same bits" in proof["detail"]
 
 
+@pytest.mark.fault(31)
 def test_a_damaged_save_is_found(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     from datasets import Dataset
     from safetensors.torch import save_file
@@ -65,6 +67,7 @@ def test_what_is_measured_after_autocast_is_what_a_clean_process_measures(
     assert proof["passed"] and "the same bits" in proof["detail"]
 
 
+@pytest.mark.fault(33)
 def test_a_bf16_checkpoint_is_trained_in_float32(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
@@ -81,6 +84,7 @@ def test_a_bf16_checkpoint_is_trained_in_float32(tiny_model: Path, tiny_data: Pa
     assert len(layers) > 10 and changed > 0.95
 
 
+@pytest.mark.fault(34)
 def test_labels_in_another_order_reorder_the_head_of_a_checkpoint(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -106,6 +110,7 @@ def test_labels_in_another_order_reorder_the_head_of_a_checkpoint(
     assert report.metrics["test"]["accuracy"]["value"] == pytest.approx(trained)
 
 
+@pytest.mark.fault(29)
 def test_evaluation_loss_is_the_same_with_two_processes(tiny_model: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -126,6 +131,7 @@ def test_evaluation_loss_is_the_same_with_two_processes(tiny_model: Path, tmp_pa
 
 
 @pytest.mark.skipif("not __import__('importlib.util').util.find_spec('bitsandbytes')")
+@pytest.mark.fault(32)
 def test_merging_qlora_prints_the_drift_and_refuses_past_the_tolerance(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +147,7 @@ def test_merging_qlora_prints_the_drift_and_refuses_past_the_tolerance(
     assert forced.returncode == 0 and (tmp_path / "merged" / "model.safetensors").exists()
 
 
+@pytest.mark.fault(31)
 def test_merging_lora_gives_the_same_predictions(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finetune(

@@ -8,6 +8,7 @@ import codecs
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ KINDS = {
 LINE_LIMIT = 16_000_000
 """Longest line, and longest field, in characters."""
 CHUNK_ROWS, CHUNK_CHARACTERS = 10_000, 64_000_000
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)
+"""What a broken gzip file raises."""
 SEPARATORS = (",", ";", "\t", "|")
 SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 MAGIC = {
@@ -99,8 +102,11 @@ def read_csv(path: Path, reading: Reading) -> pa.Table:
 
 def check_text(path: Path, encoding: str | None) -> str:
     """The codec to read a text file with. Raises UsageError for binary files, and UTF-16 that was not announced."""
-    with open_bytes(path) as stream:
-        head = stream.read(4096)
+    try:
+        with open_bytes(path) as stream:
+            head = stream.read(4096)
+    except DAMAGED as error:
+        raise UsageError(_cut_short(path, error)) from error
     for magic, what in MAGIC.items():
         if head.startswith(magic):
             raise UsageError(f"{path.name} is not a text file: it looks like {what}")
@@ -130,8 +136,8 @@ def text_lines(path: Path, encoding: str) -> Iterator[str]:
                 yield line
     except UnicodeError as error:
         raise UsageError(_undecodable(path, encoding)) from error
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise UsageError(f"{path.name}: the compressed file is damaged or cut short ({error})") from error
+    except DAMAGED as error:
+        raise UsageError(_cut_short(path, error)) from error
 
 
 def open_bytes(path: Path) -> io.BufferedIOBase:
@@ -141,11 +147,15 @@ def open_bytes(path: Path) -> io.BufferedIOBase:
     return gzip.GzipFile(path) if packed else path.open("rb")
 
 
+def _cut_short(path: Path, error: Exception) -> str:
+    return f"{path.name}: the compressed file is damaged or cut short ({error})"
+
+
 def _codec(name: str) -> str:
     try:
         found = codecs.lookup(name)
-        b"".decode(name)  # codecs such as "hex" are not between bytes and text
-    except (LookupError, UnicodeError) as error:
+        io.TextIOWrapper(io.BytesIO(), encoding=name).read()  # codecs such as "hex" are not between bytes and text
+    except (LookupError, ValueError) as error:
         known = ["utf-8", "utf-16", "latin-1", "cp1252", "iso-8859-15", "shift_jis", "gb18030", "big5", "koi8-r"]
         close = nearest(name, known)
         hint = f'; did you mean "{close}"?' if close else f"; such as {', '.join(known)}"
@@ -251,6 +261,10 @@ def _header(path: Path, fields: list[str]) -> list[str]:
     names = [name.strip() or f"column {i + 1}" for i, name in enumerate(fields)]
     if not any(name.strip() for name in fields):
         raise UsageError(f"{path.name} line 1: expected a header with the column names, such as text,label")
+    if any("\0" in name for name in names):
+        raise UsageError(
+            f"{path.name} line 1: a column's name holds a zero byte; is this a text file, and its --encoding?"
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f'{path.name} line 1: duplicate column "{twice[0]}" ({", ".join(names)}); rename one')

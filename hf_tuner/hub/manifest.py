@@ -2,16 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import Any, get_origin
 
 import hf_tuner
-from hf_tuner.errors import ArtifactError, UsageError
+from hf_tuner.errors import ArtifactError, TunerError, UsageError
 
 FILE = "manifest.json"
 FORMAT = 1
+DIGEST = "sha256"
+"""Key of the file that is not the manifest's own: the checksum of all the others."""
+BASE = {
+    "id": str,
+    "revision": str | None,
+    "fingerprint": str,
+    "dtype": str,
+    "pooling": bool,
+    "head": list,
+    "method": dict | None,
+}
+"""What `base` holds at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +53,36 @@ class Manifest:
 
     def text(self) -> str:
         """The file's content."""
-        return json.dumps(self.__dict__, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        data = json.loads(json.dumps(self.__dict__))
+        data[DIGEST] = content_digest(data)
+        return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def content_digest(data: Mapping[str, Any]) -> str:
+    """Hexadecimal sha256 of a manifest's data, whatever its layout in the file.
+
+    Where the base lies is not part of it: a base may move, and its fingerprint tells whether it is the right one.
+    """
+    base = {k: v for k, v in data["base"].items() if k not in ("id", "revision")}
+    return hashlib.sha256(json.dumps({**data, "base": base}, sort_keys=True).encode()).hexdigest()
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """The manifest, when all of it has the shape that others rely on. Raises TypeError."""
+    for one in fields(Manifest):
+        kind: Any = get_origin(one.type) or one.type
+        if not isinstance(getattr(manifest, one.name), kind):
+            raise TypeError(f"{one.name} is {getattr(manifest, one.name)!r}")
+    wrong = [f"base.{key}" for key, kind in BASE.items() if not isinstance(manifest.base[key], kind)]
+    wrong += [f"files.{n}" for n, saved in manifest.files.items() if set(saved) != {"size", "sha256"} or not _inside(n)]
+    if wrong or manifest.saves not in ("adapter", "model") or not 0 < manifest.max_length < 10**9:
+        raise TypeError(", ".join(wrong) or f"saves {manifest.saves}, max_length {manifest.max_length}")
+    return manifest
+
+
+def _inside(name: str) -> bool:
+    """Whether a name leads to a file below the run's folder."""
+    return bool(name) and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -56,9 +98,31 @@ def read_manifest(folder: Path) -> Manifest:
             raise ArtifactError(
                 f"{path} has format {data['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
             )
-        return Manifest(**data)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is damaged: {error}") from error
+        known = data.pop(DIGEST, None)
+        if known is not None and known != content_digest(data):
+            raise ArtifactError(f"{path} is damaged or was edited: its checksum is another one; restore it from a copy, pull it "
+                                "again, or train again")  # fmt: skip
+        return _checked(Manifest(**data))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); restore it from a copy, or train again") from error
+
+
+@contextmanager
+def damage(place: Path, what: str) -> Iterator[None]:
+    """Turn whatever libraries raise at files that are not as they should be into one ArtifactError about `what`.
+
+    They raise dozens of kinds; errors of ours, and of memory, stay what they are.
+    """
+    try:
+        yield
+    except (TunerError, MemoryError):
+        raise
+    except Exception as error:
+        if "out of memory" in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArtifactError(f"{what} in {place} cannot be read: {reason}; restore it from a copy, pull it again, or train again"
+                            ) from error  # fmt: skip
 
 
 def file_digests(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -9,11 +9,13 @@ import transformers
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError
-from hf_tuner.hub.manifest import Manifest, check_files, read_manifest
+from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
 from hf_tuner.models.load import (
     DTYPES,
+    bare_model,
+    check_vocabulary,
     hub_errors,
     less_noise,
     read_weights,
@@ -50,21 +52,26 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
         manifest = replace(manifest, base={**manifest.base, "id": base})
     task = restore_task(manifest)
     check_tensors(folder)
-    processor = transformers.AutoTokenizer.from_pretrained(folder)
+    with damage(folder, "the tokenizer"):
+        processor = transformers.AutoTokenizer.from_pretrained(folder)
+        if processor.pad_token is None:
+            raise ValueError("it has no padding token")
     less_noise()
     if manifest.saves == "model":
         auto = getattr(transformers, task.auto_model)
-        with hub_errors("model", str(folder)):
+        with hub_errors("model", str(folder)), damage(folder, "the model"):
             model = auto.from_pretrained(folder, dtype=DTYPES[manifest.base["dtype"]], use_safetensors=True)
     else:
         model = _on_base(folder, manifest, task, quantized)
+    check_vocabulary(processor, bare_model(model).config)
     share_padding(model, processor)
     return Restored(folder, manifest, task, processor, to_accelerator(model).eval())
 
 
 def restore_task(manifest: Manifest) -> Any:
     """The task of a manifest: labels in their order, and how rows become tensors."""
-    return task_class(manifest.task).restore(manifest.settings)
+    with damage(Path(FILE), "the task"):
+        return task_class(manifest.task).restore(manifest.settings)
 
 
 def task_class(name: str) -> Any:
@@ -98,8 +105,7 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
 def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool) -> Any:
     from hf_tuner.methods._peft import reload
 
-    base = load_bare(manifest, task, quantized=quantized)
-    try:
+    with damage(folder / FILE, "the base model"):
+        base = load_bare(manifest, task, quantized=quantized)
+    with damage(folder, f"the adapter for {manifest.base['id']}"):
         return reload(base, str(folder))
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
-        raise ArtifactError(f"the adapter in {folder} cannot be put on {manifest.base['id']}: {error}") from error

@@ -12,7 +12,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -126,9 +125,9 @@ def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> 
     if path.is_file():
         try:
             with np.load(path, allow_pickle=False) as saved:
-                return Features(saved["mean"], saved["entry"]), True
-        except (OSError, ValueError, KeyError, BadZipFile):
-            path.unlink(missing_ok=True)  # left half-written by a killed process: made anew below
+                return _sound(Features(saved["mean"], saved["entry"]), len(rows)), True
+        except Exception:  # a damaged archive raises a dozen kinds of errors; all mean that it is made anew below
+            path.unlink(missing_ok=True)
     features = reader.features(rows, collate)
     if features is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,6 +135,14 @@ def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> 
             np.savez(handle, mean=features.mean, entry=features.entry)
         Path(handle.name).replace(path)
     return features, False
+
+
+def _sound(features: Features, count: int) -> Features:
+    """The features, when they are what a cache file holds. Raises ValueError."""
+    for states in (features.mean, features.entry):
+        if states.dtype != np.float32 or states.ndim != 2 or len(states) != count:
+            raise ValueError("not the features of these rows")
+    return features
 
 
 def cache_folder() -> Path:
