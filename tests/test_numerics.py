@@ -158,3 +158,61 @@ def test_merging_lora_gives_the_same_predictions(tiny_model: Path, tiny_data: Pa
     assert "✓ merged = measured" in done.stdout
     merged = command("evaluate", folder / "merged")
     assert merged.returncode == 0 and "accuracy" in merged.stdout
+
+
+def losses(folder: Path) -> list[float]:
+    """Every loss that a run logged."""
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry["loss"] for entry in entries if "loss" in entry]
+
+
+@pytest.mark.fault(42)
+def test_workers_change_nothing_and_threads_next_to_nothing(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    settings = dict(model=str(tiny_model), dataset=str(tiny_data), method="full", max_steps=6, verify=False, bf16=False,
+                    per_device_train_batch_size=8, logging_steps=1, probe_rows=0, way_in="random", save_strategy="no")  # fmt: skip
+    before = torch.get_num_threads()
+    try:
+        for name, threads, workers in (("plain", 1, 0), ("one", 1, 1), ("two", 1, 2), ("threads", 2, 0)):
+            torch.set_num_threads(threads)
+            finetune(output_dir=str(tmp_path / name), dataloader_num_workers=workers, **settings)
+    finally:
+        torch.set_num_threads(before)
+    plain = losses(tmp_path / "plain")
+    assert len(plain) == 6 and len(set(plain)) == 6
+    assert losses(tmp_path / "one") == losses(tmp_path / "two") == plain
+    assert losses(tmp_path / "threads") == pytest.approx(plain, rel=1e-6)
+
+
+@pytest.mark.fault(38)
+def test_added_tokens_and_shared_embeddings_come_back_as_they_were(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    from datasets import Dataset
+    from transformers import AutoTokenizer, BartConfig, BartModel
+
+    from hf_tuner.evaluation.predict import logits_of
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["parcel42", "<url>"])
+    base = tmp_path / "base"
+    tokenizer.save_pretrained(base)
+    torch.manual_seed(0)
+    eos = tokenizer.sep_token_id  # a BART classifier reads the last one of each text
+    config = BartConfig(vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64,
+                        pad_token_id=tokenizer.pad_token_id, bos_token_id=2, eos_token_id=eos, decoder_start_token_id=eos,
+                        forced_eos_token_id=eos)  # fmt: skip
+    BartModel(config).save_pretrained(base)
+    rows = Dataset.from_dict({"text": ["rain parcel42 snow", "<url> cheese"]})
+    for method in ("full", "lora"):
+        folder = tmp_path / method
+        report = finetune(model=str(base), dataset=str(tiny_data), method=method, output_dir=str(folder), max_steps=2, way_in="random",
+                          probe_rows=0, learning_rate=1e-2, verify=method == "full")  # fmt: skip
+        assert method != "full" or next(p for p in report.proofs if p["name"] == "saved = measured")["passed"]
+        saved = restore(folder)
+        assert saved.processor(rows["text"][:])["input_ids"] == tokenizer(rows["text"][:])["input_ids"]
+        assert len(saved.processor) == len(tokenizer)
+        model = saved.model.get_base_model() if method == "lora" else saved.model
+        assert torch.equal(model.model.shared.weight, model.model.decoder.embed_tokens.weight)
+        assert len(model.model.shared.weight) == len(tokenizer)
+        assert logits_of(saved, rows).shape == (2, 3)
