@@ -63,7 +63,10 @@ def test_neither_do_update_and_loss_of_other_heads(problem: str, tiny_model: Pat
     data = tmp_path / "data"
     data.mkdir()
     random = np.random.default_rng(0)
-    rows = [{"text": sentence(random, "food"), "label": ["a", "bc"[i % 2]] if problem == "multi" else i / 7} for i in range(20)]
+    rows = [
+        {"text": sentence(random, "food"), "label": ["a", "bc"[i % 2]] if problem == "multi" else i / 7}
+        for i in range(20)
+    ]
     for split in ("train", "test"):
         (data / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     weights, logs = [], []
@@ -115,8 +118,7 @@ def test_batches_hold_texts_of_similar_length() -> None:
 def test_filler_rows_of_several_processes_are_masked() -> None:
     from datasets import Dataset
 
-    from hf_tuner import finetune
-from hf_tuner.training.batching import Rows
+    from hf_tuner.training.batching import Rows
 
     rows = Rows(Dataset.from_dict({"input_ids": [[1], [2], [3]], "labels": [0, 1, 2]}))
     dealt = list(LengthBatches(np.array([1, 1, 1]), update=4, multiple=4, seed=0))

@@ -168,8 +168,9 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.fault(42)
 def test_workers_change_nothing_and_threads_next_to_nothing(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
-    settings = dict(model=str(tiny_model), dataset=str(tiny_data), method="full", max_steps=6, verify=False, bf16=False,
-                    per_device_train_batch_size=8, logging_steps=1, probe_rows=0, way_in="random", save_strategy="no")  # fmt: skip
+    settings = {"model": str(tiny_model), "dataset": str(tiny_data), "method": "full", "max_steps": 6, "verify": False,
+                "per_device_train_batch_size": 8, "logging_steps": 1, "probe_rows": 0, "way_in": "random", "save_strategy": "no",
+                "bf16": False}  # fmt: skip
     before = torch.get_num_threads()
     try:
         for name, threads, workers in (("plain", 1, 0), ("one", 1, 1), ("two", 1, 2), ("threads", 2, 0)):
@@ -206,8 +207,8 @@ def test_added_tokens_and_shared_embeddings_come_back_as_they_were(
     rows = Dataset.from_dict({"text": ["rain parcel42 snow", "<url> cheese"]})
     for method in ("full", "lora"):
         folder = tmp_path / method
-        report = finetune(model=str(base), dataset=str(tiny_data), method=method, output_dir=str(folder), max_steps=2, way_in="random",
-                          probe_rows=0, learning_rate=1e-2, verify=method == "full")  # fmt: skip
+        report = finetune(model=str(base), dataset=str(tiny_data), method=method, output_dir=str(folder), max_steps=2,
+                          way_in="random", probe_rows=0, learning_rate=1e-2, verify=method == "full")  # fmt: skip
         assert method != "full" or next(p for p in report.proofs if p["name"] == "saved = measured")["passed"]
         saved = restore(folder)
         assert saved.processor(rows["text"][:])["input_ids"] == tokenizer(rows["text"][:])["input_ids"]
