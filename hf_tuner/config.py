@@ -81,6 +81,9 @@ class Run:
     resume: str = option(
         "auto", "auto: go on from the newest checkpoint of the same run; never; or a checkpoint folder."
     )
+    allow_changed: str | None = option(
+        None, "Settings that may differ from those an unfinished run was started with (learning_rate,max_steps …)."
+    )
     seed: int = option(42, "Seed of head, adapter, data order and dropout.")
     verify: bool = option(True, "Reload what was saved in a fresh process and compare its predictions.")
     num_processes: int | None = option(None, "Processes to train with on this machine.")

@@ -43,8 +43,11 @@ class DivergedError(TunerError):
     exit_code = 5
 
 
-class StoppedBySignal(TunerError):
-    """The run ended at a step boundary because of a signal (exit 130 for Ctrl-C, 143 for SIGTERM)."""
+class StoppedBySignal(BaseException):
+    """The run ended because of a signal (exit 130 for Ctrl-C, 143 for SIGTERM).
+
+    Like KeyboardInterrupt it is no Exception, so that no `except Exception` on its way takes it for a fault and goes on.
+    """
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)

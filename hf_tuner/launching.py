@@ -15,8 +15,9 @@ from typing import Any
 from hf_tuner import catalog, flags
 from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
-from hf_tuner.errors import EnvironmentFault, TunerError, UsageError
-from hf_tuner.folder import claim
+from hf_tuner.errors import EnvironmentFault, StoppedBySignal, TunerError, UsageError
+from hf_tuner.folder import claim, is_finished
+from hf_tuner.stopping import listening
 from hf_tuner.versions import require_versions
 
 Recipe = Callable[[Run], Any]
@@ -77,9 +78,24 @@ def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
     say(f"hf-tuner: {run.task} · {run.method} · {run.model} · {run.dataset} → {run.output_dir}")
     for line in stated:
         say(f"  default   {line}")
-    run = _preflight(run)
-    with claim(run):
-        return recipe(run)
+    with listening():
+        run = _preflight(run)
+        if is_finished(run):
+            return _finished(run)
+        with claim(run):
+            return recipe(run)
+
+
+def _finished(run: Run) -> Any:
+    """The report of a run that is finished already; what was to be pushed is pushed, if it is not there yet."""
+    from hf_tuner.report.report import Report
+
+    say(f"  finished  {run.folder} holds this run, finished: nothing to do (--overwrite trains it anew)")
+    if is_main() and run.training.get("push_to_hub"):
+        from hf_tuner.training.pushing import push_finished
+
+        push_finished(run)
+    return Report.read(run.folder)
 
 
 def _preflight(run: Run) -> Run:
@@ -157,7 +173,7 @@ class exit_codes:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, TunerError):
+        if isinstance(error, TunerError | StoppedBySignal):
             sys.stdout.flush()
             print(f"error: {error}", file=sys.stderr, flush=True)
             sys.exit(error.exit_code)

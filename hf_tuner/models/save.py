@@ -39,7 +39,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, finish: Callable[[Path]
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(aside / name, target)
-            target.chmod(0o666 & ~_umask())  # safetensors writes 0600
+            target.chmod(0o666 & ~umask())  # safetensors writes 0600
     except (OSError, SafetensorError) as error:
         raise EnvironmentFault(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
@@ -76,7 +76,8 @@ def write_text(path: Path, text: str) -> None:
         raise EnvironmentFault(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The process's umask, unchanged."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import DivergedError
 from hf_tuner.training.batching import LengthBatches, Rows
+from hf_tuner.training.resumable import ResumableTrainer
 
 
-class TunerTrainer(Trainer):
+class TunerTrainer(ResumableTrainer):
     """Trains with batches of similar length, optimiser plugs, and a stop at the first number that is not finite."""
 
     def __init__(self, run: Run, arguments: TrainingArguments, model: Any, loss: Callable, collate: Callable,
