@@ -6,6 +6,7 @@ tomorrow's fields come free and a typo is answered in milliseconds.
 
 import argparse
 import ast
+import contextlib
 import importlib.util
 import json
 import types
@@ -160,9 +161,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         def compose_node(self, parent: Any, index: Any) -> Any:
             event = self.peek_event()
             if getattr(event, "tag", None):
-                raise UsageError(
-                    f"{path} line {event.start_mark.line + 1}: tags such as {event.tag} are not read; plain values do"
-                )
+                line = event.start_mark.line + 1
+                raise UsageError(f"{path} line {line} is not plain YAML: tags such as {event.tag} are not read")
             self.depth += 1
             if self.depth > 20:
                 raise UsageError(f"{path}: nested deeper than 20 levels")
@@ -170,10 +170,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
             self.depth -= 1
             return node
 
-    # 2026-11-24 may be a revision's name; and 7e12345 may be one too, so what is a number is left to the flag's type.
+    # A value is the word one would type: 2026-11-24, 7e12345, 0123456 and no may be names, and the setting's type decides.
     known = yaml.resolver.Resolver.yaml_implicit_resolvers
     Strict.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
+        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith((":timestamp", ":int", ":float", ":bool"))]
         for first, pairs in known.items()
     }
     try:
@@ -307,6 +307,7 @@ def _unknown_key(key: str, known: list[str]) -> str:
 
 def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
     """Turn a word or YAML value into the flag's type; what cannot be is added to `problems`."""
+    value = _numbers(value)
     if flag.name in REFUSED and flag.owner == "training":
         problems.append(f"--{flag.name.replace('_', '-')}: {REFUSED[flag.name]}")
         return None
@@ -326,6 +327,24 @@ def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
     return result
 
 
+def _numbers(value: Any) -> Any:
+    """A list or mapping of a YAML file with its numbers, true and false as such; for single values the flag's type decides."""
+    if isinstance(value, dict):
+        return {k: _number(v) for k, v in value.items()}
+    return [_number(v) for v in value] if isinstance(value, list) else value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _numbers(value)
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value
+
+
 def _plain(kind: Any) -> Any:
     """The type inside `X | None`."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
@@ -339,7 +358,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if value is None or (optional and value == "none"):
         return None
     if plain is bool:
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        words = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
         if isinstance(value, bool):
             return value
         if str(value).lower() not in words:
@@ -348,7 +367,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if plain is int:
         if isinstance(value, bool) or float(value) != int(float(value)):
             raise ValueError(value)
-        return int(float(value))
+        return int(value) if str(value).lstrip("+-").isdigit() else int(float(value))  # a float holds 53 bits only
     if plain is float:
         return float(value)
     if typing.get_origin(plain) is dict or plain is dict:

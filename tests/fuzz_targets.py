@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +268,51 @@ def check_push(changes: list[tuple[str, list]]) -> None:
         assert contents(folder) == before and len(list(folder.iterdir())) == len(before), "something was left behind"
 
 
+# ---- an unfinished run
+
+
+@functools.cache
+def unfinished() -> dict[str, bytes]:
+    """Files of the run as a kill would leave them: settings and two checkpoints."""
+    files = contents(finished()[0] / "run")
+    return {name: content for name, content in files.items() if name == "run.yaml" or name.startswith("checkpoint-")}
+
+
+def check_resume(changes: list[tuple[str, list]]) -> None:
+    """Damaged checkpoints: one that is whole is gone on from, or the run is refused; a damaged one never is."""
+    from hf_tuner import flags
+    from hf_tuner.folder import claim
+    from hf_tuner.training.resume import checkpoint_to_resume
+
+    sound = unfinished()
+    now = json.loads(sound["checkpoint-4/checkpoint.json"])["identity"]
+    with scratch() as folder:
+        (folder / "was.yaml").write_bytes(sound["run.yaml"])
+        run = replace(flags.parse(["--config", str(folder / "was.yaml")], {}), output_dir=str(folder / "run"))
+        left = dict(sound)
+        for name, ops in changes:
+            after = changed(sound[name], ops)
+            left = {k: v for k, v in left.items() if k != name} | ({name: after} if after is not None else {})
+        for name, content in left.items():
+            (folder / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "run" / name).write_bytes(content)
+
+        def act() -> str | None:
+            with claim(run):
+                return checkpoint_to_resume(run, now)
+
+        found = outcome(act)
+        after = contents(folder / "run")
+        kept = {name: content for name, content in after.items() if name not in ("run.yaml", ".lock")}
+        assert kept == {k: v for k, v in left.items() if k != "run.yaml"}, f"touched: {sorted(after)}"
+        if isinstance(found, str):
+            name = Path(found).name
+            mine = {k for k in sound if k.startswith(f"{name}/") and not k.endswith("/checkpoint.json")}
+            assert all(left.get(k) == sound[k] for k in mine), f"{name} is damaged and was taken"
+        elif found is None:
+            assert not any(k.endswith("/checkpoint.json") for k in left), "checkpoints were ignored in silence"
+
+
 # ---- the cache of frozen features
 
 
@@ -346,5 +391,6 @@ TARGETS = {
         check_sealed,
     ),
     "push": Target(lambda: folder_changes(_run_files(".json", ".yaml", ".jsonl")), check_push),
+    "resume": Target(lambda: folder_changes(sorted(unfinished())), check_resume),
     "features": Target(_ops, check_features),
 }

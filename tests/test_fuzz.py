@@ -13,9 +13,19 @@ from hypothesis import HealthCheck, given, settings
 
 from hf_tuner.errors import TunerError, UsageError
 
-QUICK = {"csv": 80, "jsonl": 80, "yaml": 25, "words": 25, "run": 25, "sealed": 25, "push": 40, "features": 60}
+QUICK = {
+    "csv": 80,
+    "jsonl": 80,
+    "yaml": 25,
+    "words": 25,
+    "run": 25,
+    "sealed": 25,
+    "push": 40,
+    "resume": 20,
+    "features": 60,
+}
 """Examples in `make test`: a second or two of processor time each."""
-PROVES = {"csv": (48, 49), "jsonl": (50,), "yaml": (72,), "features": (27,)}
+PROVES = {"csv": (48, 49), "jsonl": (50,), "yaml": (72,), "features": (27,), "resume": (4,)}
 EACH = [pytest.param(name, marks=[pytest.mark.fault(*PROVES[name])] if name in PROVES else []) for name in TARGETS]
 
 
@@ -64,6 +74,8 @@ FOUND: dict[str, tuple[str, Any]] = {
     "an adapter of another kind": ("sealed", [("adapter_config.json", [("set", 2134, [{}, []])])]),
     "settings that are no YAML": ("push", [("run.yaml", [("insert", 1, b",")])]),
     "a report of other types": ("push", [("report.json", [("set", 74, [])])]),
+    "a list of files that lists no sizes": ("resume", [("checkpoint-4/checkpoint.json", [("set", 8701, [])])]),
+    "settings with a date that is none": ("resume", [("run.yaml", [("insert", 65535, b"\nnew: 2026-13-45\n")])]),
     "an empty cache file": ("features", [("cut", 0, None)]),
 }
 """What fuzzing found, as small as it gets; each raised something else than a TunerError, or gave a wrong answer."""

@@ -22,13 +22,14 @@ def main(words: Sequence[str]) -> None:
 
     import yaml
 
+    from hf_tuner import flags
     from hf_tuner.hub.manifest import read_manifest
     from hf_tuner.hub.pull import local_run
     from hf_tuner.launching import launch_file
 
     folder = local_run(name)
     manifest = read_manifest(folder)
-    settings = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    settings = flags.read_yaml(folder / "run.yaml")
     again = pinned(
         {k: v for k, v in settings.items() if k not in OF_THE_FIRST_RUN and not k.startswith("hub_")}, manifest
     )
