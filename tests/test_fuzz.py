@@ -44,7 +44,7 @@ def test_any_file_is_read_or_refused(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", EACH)
+@pytest.mark.parametrize("name", TARGETS)
 def test_many_more_files_are_read_or_refused(name: str) -> None:
     attempt(name, 40 * QUICK[name], same=False)
 
