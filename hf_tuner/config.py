@@ -38,6 +38,10 @@ class Run:
 
     model: str = option("", 'Hub id or folder of the pretrained model ("demo": the bundled MiniLM).')
     model_revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.")
+    trust_remote_code: bool = option(
+        False,
+        "Run the code that the model's repository brings; only with the commit you have read as --model-revision.",
+    )
     dtype: str = option(
         "float32",
         "Weights are held in this type; computation may still use bf16 autocast.",

@@ -11,7 +11,6 @@ import importlib.util
 import json
 import types
 import typing
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import UsageError
+from hf_tuner.plain_yaml import read_yaml
 
 PLUG_FIELDS = {"loss": "losses", "optimizer": "optimizers"}
 REFUSED = {
@@ -73,7 +73,7 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     problems: list[str] = []
     known = training_flags()
     first = _peek(argv)
-    yaml = read_yaml(Path(first["config"])) if first.get("config") else {}
+    yaml = read_yaml(Path(first["config"]), "--config ", words=True) if first.get("config") else {}
     chosen = {**{f.name: f.default for f in run_flags()}, **defaults, **_own(yaml), **_own(first)}
     shared = {f.name for f in run_flags()}
     flags = own_flags(chosen) + [f for f in known if f.name not in shared]
@@ -134,55 +134,6 @@ def training_flags() -> list[Flag]:
     tree = ast.parse((Path(spec.origin).parent / "training_args.py").read_text(encoding="utf-8"))
     body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "TrainingArguments")
     return [_training_flag(n) for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a run.yaml: plain keys only, no tags, no duplicate keys, at most 1 MB and 20 levels.
-
-    Raises UsageError that names the file and the line.
-    """
-    import yaml
-
-    if not path.is_file():
-        raise UsageError(f"--config {path}: no such file")
-    if path.stat().st_size > 1_000_000:
-        raise UsageError(f"--config {path}: over 1 MB; a configuration is a page or two")
-
-    class Strict(yaml.SafeLoader):
-        depth = 0
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = Counter(k.value for k, _ in node.value if isinstance(k.value, str))
-            twice = sorted(k for k, times in keys.items() if times > 1)
-            if twice:
-                raise UsageError(f'{path} line {node.start_mark.line + 1}: key "{twice[0]}" is given twice')
-            return super().construct_mapping(node, deep)
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            event = self.peek_event()
-            if getattr(event, "tag", None):
-                line = event.start_mark.line + 1
-                raise UsageError(f"{path} line {line} is not plain YAML: tags such as {event.tag} are not read")
-            self.depth += 1
-            if self.depth > 20:
-                raise UsageError(f"{path}: nested deeper than 20 levels")
-            node = super().compose_node(parent, index)
-            self.depth -= 1
-            return node
-
-    # A value is the word one would type: 2026-11-24, 7e12345, 0123456 and no may be names, and the setting's type decides.
-    known = yaml.resolver.Resolver.yaml_implicit_resolvers
-    Strict.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith((":timestamp", ":int", ":float", ":bool"))]
-        for first, pairs in known.items()
-    }
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)  # noqa: S506 - Strict is a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:  # no text, no YAML, or a number of too many digits
-        raise UsageError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
-        raise UsageError(f"{path}: expected lines of the form `key: value`")
-    return data
 
 
 def help_text(program: str, description: str, chosen: Mapping[str, Any]) -> str:
@@ -318,12 +269,14 @@ def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(
             kind, f"a {getattr(kind, '__name__', kind)}"
         )
-        problems.append(f"--{flag.name.replace('_', '-')} {value!r}: expected {wanted}")
+        problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: expected {wanted}")
         return None
     if flag.choices and result not in flag.choices:
         close = catalog.nearest(str(result), flag.choices)
         hint = f'; did you mean "{close}"?' if close else ""
-        problems.append(f"--{flag.name.replace('_', '-')} {value!r}: expected one of {', '.join(flag.choices)}{hint}")
+        problems.append(
+            f"--{flag.name.replace('_', '-')} {_shown(value)}: expected one of {', '.join(flag.choices)}{hint}"
+        )
     return result
 
 
@@ -343,6 +296,11 @@ def _number(value: Any) -> Any:
         with contextlib.suppress(ValueError):
             return kind(value)
     return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}…"
 
 
 def _plain(kind: Any) -> Any:

@@ -17,6 +17,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
 from hf_tuner.errors import EnvironmentFault, StoppedBySignal, TunerError, UsageError
 from hf_tuner.folder import claim, is_finished
+from hf_tuner.plain_yaml import read_yaml
 from hf_tuner.stopping import listening
 from hf_tuner.versions import require_versions
 
@@ -99,7 +100,11 @@ def _finished(run: Run) -> Any:
 
 
 def _preflight(run: Run) -> Run:
-    """Look at the Hub before anything else when the run is to be pushed; what starts many processes looks once."""
+    """Before anything else: may code be run, and the Hub when the run is to be pushed (many processes look once)."""
+    if run.trust_remote_code:
+        from hf_tuner.models.trust import accept
+
+        accept(run)
     asked = run.create_pr or run.training.get("push_to_hub") or any(k.startswith("hub_") for k in run.training)
     if not asked or not is_main():
         return run
@@ -230,9 +235,7 @@ def _on_cpu(config: Path) -> bool:
 
 
 def _read(config: Path) -> dict[str, Any]:
-    import yaml
-
-    return dict(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+    return read_yaml(config, "--accelerate-config ")
 
 
 def quiet() -> None:

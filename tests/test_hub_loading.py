@@ -7,13 +7,15 @@ import pytest
 from conftest import write_rows
 from hub_here import connect
 from hub_server import Hub
+from transformers import AutoModelForSequenceClassification
 
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import ArtifactError, EnvironmentFault
 from hf_tuner.hub import pins
 from hf_tuner.hub.manifest import sha256
-from hf_tuner.models.load import load_processor, located, read_weights
+from hf_tuner.models.foreign import sketch_of
+from hf_tuner.models.load import load_config, load_processor, located, read_weights
 from hf_tuner.tasks.text_classification import TextClassification
 
 MODEL, DATA = "alice/tiny", "alice/words"
@@ -103,7 +105,8 @@ def test_a_byte_of_the_weights_that_changed_on_its_way_is_found(
     large = f"/_cdn/{sha256(tiny_model / 'model.safetensors')}"
     run = Run(model=MODEL, output_dir="unused")
     stocked.fail(path=large, method="GET", flip_byte=-9)
-    model, missing = read_weights(run, TextClassification, None, {})
+    sketch = sketch_of(AutoModelForSequenceClassification, load_config(run), MODEL)
+    model, missing = read_weights(run, TextClassification, sketch, {})
     assert "model.safetensors of alice/tiny arrived damaged" in capsys.readouterr().err
     assert missing == ["classifier.bias", "classifier.weight"] and model.num_labels == 2
 

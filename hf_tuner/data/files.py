@@ -20,6 +20,7 @@ from datasets import Dataset
 from datasets.fingerprint import generate_random_fingerprint
 
 from hf_tuner.catalog import nearest
+from hf_tuner.data.archives import check as check_archive
 from hf_tuner.errors import EnvironmentFault, UsageError
 
 KINDS = {
@@ -79,6 +80,7 @@ def read_file(path: Path, reading: Reading | None = None) -> Dataset:
     try:
         if path.stat().st_size == 0:
             raise UsageError(f"{path.name} is empty (0 bytes)")
+        check_archive(path)
         table = _READERS[kind](path, mine)
     except OSError as error:
         raise EnvironmentFault(f"cannot read {path}: {error.strerror or error}") from error

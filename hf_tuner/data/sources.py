@@ -19,6 +19,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from hf_tuner import console
+from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
 from hf_tuner.hub.checksums import verify_cached
@@ -275,8 +276,9 @@ def _read_layout(path: Path, config: str | None, reading: Reading) -> Raw:
                 if separator not in (None, ",") and reading.separator is None:
                     reading.separator = separator
                 return _read_files(files, reading, name, builder.info.features)
-            loaded = datasets.load_dataset(str(path), config)
-        except (UsageError, EnvironmentFault):
+            with guarded():
+                loaded = datasets.load_dataset(str(path), config)
+        except TunerError:
             raise
         except Exception as error:  # the library raises many kinds for a folder it cannot make sense of
             raise UsageError(f"{path}: {_no_config(error) or _brief(error, 300)}") from error
@@ -307,7 +309,10 @@ def _read_hub(source: Source) -> Raw:
 
 def _load(source: Source, revision: str | None, **options: Any) -> Any:
     try:
-        return datasets.load_dataset(source.name, source.config, revision=revision, **options)
+        with guarded():
+            return datasets.load_dataset(source.name, source.config, revision=revision, **options)
+    except TunerError:
+        raise
     except Exception as error:  # dozens of kinds; each ends in one line that says what to do
         raise _hub_error(source, error) from error
 

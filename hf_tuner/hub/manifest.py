@@ -4,27 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from pathlib import Path, PurePosixPath
-from typing import Any, get_origin
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import hf_tuner
 from hf_tuner.errors import ArtifactError, TunerError, UsageError
+from hf_tuner.models.safety import plain_path, read_json
 
 FILE = "manifest.json"
 FORMAT = 1
 DIGEST = "sha256"
 """Key of the file that is not the manifest's own: the checksum of all the others."""
-BASE = {
-    "id": str,
-    "revision": str | None,
-    "fingerprint": str,
-    "dtype": str,
-    "pooling": bool,
-    "head": list,
-    "method": dict | None,
-}
-"""What `base` holds at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +58,6 @@ def content_digest(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps({**data, "base": base}, sort_keys=True).encode()).hexdigest()
 
 
-def _checked(manifest: Manifest) -> Manifest:
-    """The manifest, when all of it has the shape that others rely on. Raises TypeError."""
-    for one in fields(Manifest):
-        kind: Any = get_origin(one.type) or one.type
-        if not isinstance(getattr(manifest, one.name), kind):
-            raise TypeError(f"{one.name} is {getattr(manifest, one.name)!r}")
-    wrong = [f"base.{key}" for key, kind in BASE.items() if not isinstance(manifest.base[key], kind)]
-    wrong += [f"files.{n}" for n, saved in manifest.files.items() if set(saved) != {"size", "sha256"} or not _inside(n)]
-    if wrong or manifest.saves not in ("adapter", "model") or not 0 < manifest.max_length < 10**9:
-        raise TypeError(", ".join(wrong) or f"saves {manifest.saves}, max_length {manifest.max_length}")
-    return manifest
-
-
-def _inside(name: str) -> bool:
-    """Whether a name leads to a file below the run's folder."""
-    return bool(name) and not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a run folder. Raises ArtifactError when it is missing, broken or from a newer version."""
     path = folder / FILE
@@ -92,8 +65,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise UsageError(f"{folder}: no such run folder, nor the name of a run on the Hub (user/name)")
     if not path.is_file():
         raise ArtifactError(f"{folder} holds no {FILE}: it is not a finished run of hf-tuner")
+    data = read_json(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] > FORMAT:
             raise ArtifactError(
                 f"{path} has format {data['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
@@ -102,9 +75,45 @@ def read_manifest(folder: Path) -> Manifest:
         if known is not None and known != content_digest(data):
             raise ArtifactError(f"{path} is damaged or was edited: its checksum is another one; restore it from a copy, pull it "
                                 "again, or train again")  # fmt: skip
-        return _checked(Manifest(**data))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); restore it from a copy, or train again") from error
+        manifest = Manifest(**data)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is damaged: {error}") from error
+    if fault := next(_faults(manifest), None):
+        raise ArtifactError(f"{path} is damaged: {fault}")
+    return manifest
+
+
+def _faults(manifest: Manifest) -> Iterator[str]:
+    """What in a manifest is not what `Manifest` says; it may come from a stranger."""
+    kinds = {"task": str, "settings": dict, "method": str, "base": dict, "data": dict, "max_length": int, "training": dict,
+             "files": dict, "lineage": list}  # fmt: skip
+    for name, kind in kinds.items():
+        if not isinstance(getattr(manifest, name), kind):
+            yield f"{name} is a {type(getattr(manifest, name)).__name__}, expected a {kind.__name__}"
+            return
+    if manifest.saves not in ("adapter", "model"):
+        yield f'saves is {str(manifest.saves)[:60]!r}, expected "adapter" or "model"'
+    if not 0 < manifest.max_length < 10**7:
+        yield f"max_length is {manifest.max_length}"
+    base = {
+        "id": str,
+        "revision": str | None,
+        "fingerprint": str,
+        "dtype": str,
+        "pooling": bool,
+        "head": list,
+        "method": dict,
+    }
+    for name, wanted in base.items():
+        if name not in manifest.base or not isinstance(manifest.base[name], wanted):
+            yield f"base.{name} is missing or of the wrong kind"
+    if manifest.base.get("dtype") not in ("float32", "bfloat16", "float16"):
+        yield f"base.dtype is {str(manifest.base.get('dtype'))[:60]!r}"
+    for name in (*manifest.files, *([manifest.base["revision"]] if manifest.base.get("revision") else [])):
+        if not plain_path(str(name)):
+            yield f"{str(name)[:60]!r} would leave the folder"
+    if not all(isinstance(saved, dict) and {"size", "sha256"} <= set(saved) for saved in manifest.files.values()):
+        yield "files lack size and sha256"
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from hf_tuner.hub.files import PLAIN, public_files
 from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, file_digests, read_manifest
 from hf_tuner.hub.markdown import PATH
 from hf_tuner.models.save import check_tensors
+from hf_tuner.plain_yaml import read_yaml
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def clean_texts(folder: Path) -> None:
         path.write_text(json.dumps(without_paths(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     settings = folder / "run.yaml"
     if settings.is_file():
-        data = without_paths(yaml.safe_load(settings.read_text(encoding="utf-8")))
+        data = without_paths(read_yaml(settings, wrong=ArtifactError))
         head = "# Every setting of the run, as `hf-tuner METHOD --config run.yaml` reads it.\n"
         settings.write_text(head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

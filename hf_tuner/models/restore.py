@@ -12,6 +12,7 @@ from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
+from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of
 from hf_tuner.models.load import (
     DTYPES,
     bare_model,
@@ -25,7 +26,9 @@ from hf_tuner.models.load import (
     to_accelerator,
 )
 from hf_tuner.models.pooling import write_mean
+from hf_tuner.models.safety import inspect
 from hf_tuner.models.save import check_tensors
+from hf_tuner.models.trust import require_consent
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,20 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
     folder = local_run(run)
     manifest = read_manifest(folder)
     check_files(folder, manifest.files)
+    inspect(folder)
+    require_consent(manifest.base["id"], manifest.base["revision"], bool(manifest.base.get("code")), folder)
     if base:
         manifest = replace(manifest, base={**manifest.base, "id": base})
     task = restore_task(manifest)
     check_tensors(folder)
-    with damage(folder, "the tokenizer"):
-        processor = transformers.AutoTokenizer.from_pretrained(folder)
+    with damage(folder, "the tokenizer"), hub_errors("tokenizer", str(folder)):
+        processor = tokenizer_of(str(folder))
         if processor.pad_token is None:
             raise ValueError("it has no padding token")
     less_noise()
     if manifest.saves == "model":
-        auto = getattr(transformers, task.auto_model)
-        with hub_errors("model", str(folder)), damage(folder, "the model"):
-            model = auto.from_pretrained(folder, dtype=DTYPES[manifest.base["dtype"]], use_safetensors=True)
+        with damage(folder, "the model"):
+            model = _whole(folder, manifest, getattr(transformers, task.auto_model))
     else:
         model = _on_base(folder, manifest, task, quantized)
     check_vocabulary(processor, bare_model(model).config)
@@ -89,8 +93,8 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
     sketch, pooled = sketch_model(run, task)
     extra = {}
     if quantized and hasattr(method, "quantization"):
-        extra["quantization_config"] = method.quantization(method.Config(**base["method"]), sketch_head(sketch, pooled))
-    model, _ = read_weights(run, task, sketch.config, extra)
+        extra["quantization_config"] = method.quantization(_config(method, base["method"]), sketch_head(sketch, pooled))
+    model, _ = read_weights(run, task, sketch, extra)
     if pooled:
         write_mean(model)
     found = base_fingerprint(model, skip=tuple(base["head"]))
@@ -100,6 +104,21 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
             f"{base['fingerprint']}. Use the same revision ({base['revision'] or 'local folder'})."
         )
     return model
+
+
+def _config(method: Any, settings: dict[str, Any]) -> Any:
+    try:
+        return method.Config(**settings)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"manifest.json is damaged: base.method cannot be read ({error})") from error
+
+
+def _whole(folder: Path, manifest: Manifest, auto: Any) -> Any:
+    """The model of a folder; code it needs is that of its base, at the base's commit."""
+    code = (manifest.base["id"], manifest.base["revision"])
+    with hub_errors("model", str(folder)):
+        sketch = sketch_of(auto, config_of(str(folder), None, code), str(folder), code)
+        return model_of(auto, sketch, str(folder), None, code, dtype=DTYPES[manifest.base["dtype"]])
 
 
 def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool) -> Any:

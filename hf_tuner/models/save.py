@@ -31,6 +31,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path, finish: Callable[[Path]
             finish(aside)
         tokenizer.save_pretrained(aside)
         (aside / PLACEHOLDER).unlink(missing_ok=True)  # peft's empty card; ours is written at the end
+        for code in aside.rglob("*.py"):
+            code.unlink()  # trusted code stays in its repository, at its commit
         check_tensors(aside)
         names = sorted(str(p.relative_to(aside)) for p in aside.rglob("*") if p.is_file())
         for stale in sorted(set(WEIGHTS) - set(names)):
