@@ -63,6 +63,10 @@ class Run:
     encoding: str | None = option(None, "Encoding of text files, such as latin-1 (default: utf-8).")
     separator: str | None = option(None, "Column separator of CSV files (default: sniffed).")
     drop_empty: bool = option(False, "Leave out rows whose text or label is empty, instead of refusing them.")
+    drop_leaked: bool = option(False, "Leave out training rows whose text stands in an evaluation split too.")
+    fail_on_leak: bool = option(False, "Refuse data whose evaluation rows stand in train, instead of warning.")
+    skip_bad: bool = option(False, "Leave out images that are damaged or too large, instead of refusing them.")
+    follow_symlinks: bool = option(False, "Read images through links that leave their folder.")
     max_length: int | None = option(None, "Longest text in tokens (default: what the model can take, at most 512).")
 
     loss: str = option("cross-entropy", "Loss of the task (classification only; numbers use the squared error).")

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Sequence
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -55,6 +56,37 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _number(text: str) -> bool:
     return text.strip().lstrip("-+").replace(",", "").replace(".", "").rstrip("%KMGBTs ").isdigit()
+
+
+class Progress:
+    """Says how far a long step is and how long it still takes; silent while the step is short.
+
+    A terminal sees one line that changes, a log a line every `EVERY` seconds.
+    """
+
+    AFTER, EVERY = 2.0, 10.0
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total = what, max(1, total)
+        self.start = time.monotonic()
+        self.said = self.start + self.AFTER - self.EVERY  # the first line comes after AFTER seconds
+        self.shown = False
+
+    def at(self, done: int, detail: str = "") -> None:
+        """Tell that `done` of the total is behind us."""
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if not is_main() or now - self.said < (0.5 if terminal and self.shown else self.EVERY):
+            return
+        self.said, self.shown = now, True
+        share = min(1.0, done / self.total)
+        left = (now - self.start) * (1 - share) / max(share, 1e-9)
+        line = f"{self.what}: {share:.0%}{f', {detail}' if detail else ''}, about {duration(left)} left"
+        print(f"\r{line:<79}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Clear the line on a terminal."""
+        if self.shown and sys.stderr.isatty():
+            print(f"\r{'':<79}\r", end="", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

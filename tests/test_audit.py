@@ -48,7 +48,7 @@ ERRORS = {
     "numbers and a word": (
         rows(words(4), ["0.5", "1.5", "2.5", "3.5"]),
         rows(["x"], ["great"]),
-        ["not numbers", "great"],
+        ["not a number in 1 of 1 rows", "great"],
     ),
 }
 
@@ -69,7 +69,7 @@ WARNINGS = {
     "nearly constant label": (rows(words(100), ["a"] * 99 + ["b"]), None, 'nearly constant: 99.0 % of train is "a"'),
     "nearly constant text": (rows(["same"] * 15 + words(5), ["a", "b"] * 10), None, "one text fills 75.0 %"),
     "single row of a class": (rows(words(21), ["a", "b"] * 10 + ["c"]), None, "1 class with a single training row: c"),
-    "NUL": (rows([*words(19), "nul \x00"], ["a", "b"] * 10), None, "1 texts hold NUL"),
+    "NUL": (rows([*words(19), "nul \x00"], ["a", "b"] * 10), None, "1 text holds NUL"),
     "huge text": (rows([*words(19), "x" * 1_000_001], ["a", "b"] * 10), None, "over a million characters"),
     "numbers as text": (rows([str(i) for i in range(20)], ["a", "b"] * 10), None, "holds numbers only"),
     "a declared class that train lacks": (

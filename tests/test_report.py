@@ -16,7 +16,7 @@ from hf_tuner.report.report import Report, write_file
 
 KEYS = {
     "task", "method", "model", "dataset", "metrics", "baselines", "rows", "proofs", "time", "memory", "parameters",
-    "files", "versions", "command",
+    "files", "versions", "command", "audit",
 }  # fmt: skip
 EVIL = '漢 $\\frac{$ <script>alert("x")</script>'
 NAMES = ["refund", EVIL, "card"]

@@ -7,6 +7,7 @@ from typing import Any
 import transformers
 
 from hf_tuner import catalog
+from hf_tuner.catalog import task_class
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, read_manifest
@@ -76,12 +77,6 @@ def restore_task(manifest: Manifest) -> Any:
     """The task of a manifest: labels in their order, and how rows become tensors."""
     with damage(Path(FILE), "the task"):
         return task_class(manifest.task).restore(manifest.settings)
-
-
-def task_class(name: str) -> Any:
-    """The class of a task, by the task's name. Raises UsageError with the nearest name."""
-    module = catalog.load("tasks", name)
-    return next(v for v in vars(module).values() if isinstance(v, type) and getattr(v, "name", None) == name)
 
 
 def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:

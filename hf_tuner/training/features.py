@@ -5,7 +5,6 @@ is why `head-only` trains in seconds.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from hf_tuner.console import warn
+from hf_tuner.data.places import own_cache
+from hf_tuner.data.seals import remove, seal, whole
 from hf_tuner.evaluation.loop import batches_by_length, take, to_device
 from hf_tuner.models.load import bare_model
 
@@ -122,33 +124,26 @@ def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> 
     for ids in rows.with_format(None)["input_ids"]:
         digest.update(np.asarray(ids, np.int32).tobytes() + b"|")
     path = cache_folder() / f"{digest.hexdigest()[:32]}.npz"
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                return _sound(Features(saved["mean"], saved["entry"]), len(rows)), True
-        except Exception:  # a damaged archive raises a dozen kinds of errors; all mean that it is made anew below
-            path.unlink(missing_ok=True)
+    state = whole(path)
+    if state:
+        with np.load(path, allow_pickle=False) as saved:
+            return Features(saved["mean"], saved["entry"]), True
+    if state is False and path.is_file():
+        warn(f"the cached features {path.name} are damaged; they are made anew")
+    remove(path)
     features = reader.features(rows, collate)
     if features is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as handle:
             np.savez(handle, mean=features.mean, entry=features.entry)
         Path(handle.name).replace(path)
+        seal(path)
     return features, False
-
-
-def _sound(features: Features, count: int) -> Features:
-    """The features, when they are what a cache file holds. Raises ValueError."""
-    for states in (features.mean, features.entry):
-        if states.dtype != np.float32 or states.ndim != 2 or len(states) != count:
-            raise ValueError("not the features of these rows")
-    return features
 
 
 def cache_folder() -> Path:
     """Where features are kept: `hf-tuner/features` under HF_HOME."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
-    return Path(home) / "hf-tuner" / "features"
+    return own_cache() / "features"
 
 
 def _chosen(entry: torch.Tensor, logits: torch.Tensor, last: Any) -> torch.Tensor | None:

@@ -15,12 +15,13 @@ from hf_tuner.evaluation.loop import predict_logits
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
-from hf_tuner.models.load import bare_model, check_vocabulary, max_length, share_padding
+from hf_tuner.models.load import bare_model, max_length, share_padding
 from hf_tuner.models.save import save_model
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import effective, settle_rate, training_arguments
 from hf_tuner.training.callbacks import LogFile, Progress
 from hf_tuner.training.checkpoints import Store, barrier
+from hf_tuner.training.examine import examine
 from hf_tuner.training.objective import class_weights, objective
 from hf_tuner.training.proofs import Movement, Proof, before_training, require, saved_bytes, trainable_table
 from hf_tuner.training.pushing import Pushing
@@ -57,7 +58,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     clock = Clock()
     method = catalog.load("methods", run.method)
     config = bare_model(model).config
-    check_vocabulary(processor, config)
+    examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
     share_padding(model, processor)
     longest = max_length(run, processor, config) - _reserved(run, method)
     with clock("encode"):
