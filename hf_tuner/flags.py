@@ -7,6 +7,7 @@ tomorrow's fields come free and a typo is answered in milliseconds.
 import argparse
 import ast
 import contextlib
+import functools
 import importlib.util
 import json
 import types
@@ -126,6 +127,7 @@ def own_flags(chosen: Mapping[str, Any]) -> list[Flag]:
     return flags
 
 
+@functools.cache
 def training_flags() -> list[Flag]:
     """Every field of the installed `TrainingArguments`, read from its source."""
     spec = importlib.util.find_spec("transformers")
