@@ -4,6 +4,7 @@ VENV ?= .venv
 PYTHON ?= python3
 WORKERS ?= 2
 MINUTES ?= 10
+FAULTS ?= fault and not slow
 BENCH ?= --data hf_tuner/demo/customer_messages --rows 512
 
 BIN := $(VENV)/bin
@@ -36,7 +37,7 @@ test-all: $(DEV) ## the slow tests on real data as well
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
 faults: $(DEV) ## run the tests of the fault matrix and write docs/faults.md
-	$(ONE_THREAD) $(BIN)/python tests/fault_page.py
+	$(ONE_THREAD) $(BIN)/python tests/fault_page.py -m "$(FAULTS)"
 
 fuzz: $(DEV) ## feed damaged files to every door for MINUTES
 	$(ONE_THREAD) $(BIN)/python tests/fuzz.py $(MINUTES)

@@ -23,8 +23,8 @@ HEAD = """# Faults
 
 What goes wrong in fine-tuning, what happens then, and the tests that prove it. The page is written by `make faults`
 from a run of these very tests; the rows are in `tests/fault_rows.csv`, and a test says which it proves by
-`@pytest.mark.fault`. Priority A is what loses work or gives wrong numbers; C runs for long and stands with the slow
-tests.
+`@pytest.mark.fault`. Priority A is what loses work or gives wrong numbers; C runs for long. "slow" is a test that this
+run left out (`make test-all` has it).
 """
 
 
@@ -36,6 +36,8 @@ class Proofs:
     """Node id → rows."""
     files: set[str] = field(default_factory=set)
     """Names of all files that were collected, with and without such tests."""
+    slow: set[str] = field(default_factory=set)
+    """Node ids of the tests that only `make test-all` and `make faults` run."""
     endings: dict[str, str] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
 
@@ -47,6 +49,7 @@ class Proofs:
             ids = [str(row) for mark in item.iter_markers("fault") for row in mark.args]
             if ids:
                 self.tests[item.nodeid] = ids
+                self.slow |= {item.nodeid} if item.get_closest_marker("slow") else set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Add one phase of one test."""
@@ -85,7 +88,7 @@ def page(proofs: Proofs) -> str:
             lines += ["", f"## {part}", "", "| # | | what happens | what should follow | proved by | result | seconds |",
                       "|---|---|---|---|---|---|---|"]  # fmt: skip
         nodes = proofs.of(row)
-        counts = Counter(proofs.endings.get(node, "not run") for node in nodes)
+        counts = Counter(proofs.endings.get(node, "slow" if node in proofs.slow else "not run") for node in nodes)
         result = ", ".join(f"{count} {ending}" for ending, count in sorted(counts.items())) or "–"
         seconds = f"{sum(proofs.seconds[node] for node in nodes):.0f}" if nodes else "–"
         lines.append(f"{left_columns(row, nodes)} | {result} | {seconds} |")
@@ -109,7 +112,7 @@ def table_of(text: str) -> list[str]:
 
 
 def gather(*words: str) -> Proofs:
-    """Run the tests that prove something, slow ones too, with pytest's own words, and return what was seen."""
+    """Run the tests that prove something, with pytest's own words, and return what was seen."""
     proofs = Proofs()
     pytest.main(["-q", "-p", "no:cacheprovider", "-m", "fault", *words], plugins=[proofs])
     return proofs
