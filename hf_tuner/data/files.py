@@ -10,7 +10,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from datasets import Dataset
 from hf_tuner.catalog import nearest
 from hf_tuner.console import Progress
 from hf_tuner.data import store
+from hf_tuner.data.archives import DamagedArchive
 from hf_tuner.data.archives import check as check_archive
 from hf_tuner.errors import EnvironmentFault, UsageError
 
@@ -82,7 +83,8 @@ def read_file(path: Path, reading: Reading | None = None) -> Dataset:
     try:
         if path.stat().st_size == 0:
             raise UsageError(f"{path.name} is empty (0 bytes)")
-        check_archive(path)
+        with suppress(DamagedArchive):  # said below, as of any broken data file
+            check_archive(path)
         tables = _READERS[kind](path, mine)
     except OSError as error:
         raise EnvironmentFault(f"cannot read {path}: {error.strerror or error}") from error
