@@ -1,9 +1,13 @@
 """What the screen shows: plain lines and small aligned tables, from the main process only."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no line on a screen holds; line ends and tabs may stay."""
 
 
 def is_main() -> bool:
@@ -14,13 +18,27 @@ def is_main() -> bool:
 def say(text: str = "") -> None:
     """Print a line on the main process."""
     if is_main():
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on the main process, to standard error."""
     if is_main():
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may have it: control characters, and halves of surrogate pairs, by their codes.
+
+    Texts, labels and names come from files of others; an escape sequence in them must not reach the screen.
+    """
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def short(text: str, longest_line: int = 1000, most_lines: int = 40) -> str:
+    """The text with the middle of overlong lines, and the rest of overlong lists, left out."""
+    lines = [x if len(x) <= longest_line else f"{x[: longest_line - 200]} … {x[-190:]}" for x in text.split("\n")]
+    return "\n".join([*lines[:most_lines], "…"] if len(lines) > most_lines else lines)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

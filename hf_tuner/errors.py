@@ -1,10 +1,18 @@
 """Errors a user can act on, each with the exit code it ends the process with."""
 
+from hf_tuner.console import printable, short
+
 
 class TunerError(Exception):
-    """Something the user can mend. The message says what was wrong, what was expected and what to do."""
+    """Something the user can mend. The message says what was wrong, what was expected and what to do.
+
+    Messages quote what stands in files of others, so they are made fit for a screen here, once for all.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(short(printable(str(message))))
 
 
 class UsageError(TunerError):

@@ -6,6 +6,8 @@ tomorrow's fields come free and a typo is answered in milliseconds.
 
 import argparse
 import ast
+import contextlib
+import functools
 import importlib.util
 import json
 import types
@@ -72,7 +74,7 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     problems: list[str] = []
     known = training_flags()
     first = _peek(argv)
-    yaml = read_yaml(Path(first["config"]), "--config ") if first.get("config") else {}
+    yaml = read_yaml(Path(first["config"]), "--config ", words=True) if first.get("config") else {}
     chosen = {**{f.name: f.default for f in run_flags()}, **defaults, **_own(yaml), **_own(first)}
     shared = {f.name for f in run_flags()}
     flags = own_flags(chosen) + [f for f in known if f.name not in shared]
@@ -125,6 +127,7 @@ def own_flags(chosen: Mapping[str, Any]) -> list[Flag]:
     return flags
 
 
+@functools.cache
 def training_flags() -> list[Flag]:
     """Every field of the installed `TrainingArguments`, read from its source."""
     spec = importlib.util.find_spec("transformers")
@@ -257,6 +260,7 @@ def _unknown_key(key: str, known: list[str]) -> str:
 
 def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
     """Turn a word or YAML value into the flag's type; what cannot be is added to `problems`."""
+    value = _numbers(value)
     if flag.name in REFUSED and flag.owner == "training":
         problems.append(f"--{flag.name.replace('_', '-')}: {REFUSED[flag.name]}")
         return None
@@ -281,6 +285,24 @@ def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
     return result
 
 
+def _numbers(value: Any) -> Any:
+    """A list or mapping of a YAML file with its numbers, true and false as such; for single values the flag's type decides."""
+    if isinstance(value, dict):
+        return {k: _number(v) for k, v in value.items()}
+    return [_number(v) for v in value] if isinstance(value, list) else value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _numbers(value)
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value
+
+
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:197]}…"
@@ -299,7 +321,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if value is None or (optional and value == "none"):
         return None
     if plain is bool:
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        words = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
         if isinstance(value, bool):
             return value
         if str(value).lower() not in words:
@@ -308,7 +330,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if plain is int:
         if isinstance(value, bool) or float(value) != int(float(value)):
             raise ValueError(value)
-        return int(float(value))
+        return int(value) if str(value).lstrip("+-").isdigit() else int(float(value))  # a float holds 53 bits only
     if plain is float:
         return float(value)
     if typing.get_origin(plain) is dict or plain is dict:

@@ -96,7 +96,7 @@ def _written_settings(folder: Path) -> dict[str, Any] | None:
 
     try:
         before = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, AttributeError, yaml.YAMLError):  # PyYAML lets some of Python's own through
         return None
     return before if isinstance(before, dict) else None
 

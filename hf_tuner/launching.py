@@ -18,6 +18,7 @@ from hf_tuner.faults import FOLDER, die_with_parent, fault_of, in_plain_words, t
 from hf_tuner.folder import claim, is_finished
 from hf_tuner.processes import run_processes, wants_processes
 from hf_tuner.stopping import listening
+from hf_tuner.versions import require_versions
 
 Recipe = Callable[[Run], Any]
 
@@ -73,6 +74,7 @@ def finetune(task: str = "text-classification", **settings: Any) -> Any:
 
 def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
     """Say what will happen, claim the folder, seed everything, run."""
+    require_versions()
     run = replace(run, output_dir=run.output_dir or default_folder(run))
     say(f"hf-tuner: {run.task} · {run.method} · {run.model} · {run.dataset} → {run.output_dir}")
     for line in stated:

@@ -1,6 +1,6 @@
 """YAML as configurations need it: plain values, of bounded size; nothing in a file can run, grow or hide."""
 
-import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,15 @@ from hf_tuner.errors import TunerError, UsageError
 BYTES, DEPTH = 1_000_000, 20
 
 
-def read_yaml(path: Path, what: str = "", wrong: type[TunerError] = UsageError) -> dict[str, Any]:
+def read_yaml(
+    path: Path, what: str = "", wrong: type[TunerError] = UsageError, *, words: bool = False
+) -> dict[str, Any]:
     """Read `key: value` lines: no tags, no duplicate keys, no anchors, at most 1 MB and 20 levels.
 
-    `what` comes before the path in messages ("--config "). Raises `wrong` that names the file and the line.
+    `what` comes before the path in messages ("--config "). With `words` a value is the word one would type, for its reader
+    to make a number or true of: 7e12345, 0123456 and no may be names. Dates are never made of anything.
+
+    Raises `wrong` that names the file and the line.
     """
     import yaml
 
@@ -20,7 +25,7 @@ def read_yaml(path: Path, what: str = "", wrong: type[TunerError] = UsageError) 
         raise wrong(f"{what}{path}: no such file")
     if path.stat().st_size > BYTES:
         raise wrong(f"{what}{path}: over 1 MB; a configuration is a page or two")
-    Strict = _strict(path, wrong)
+    Strict = _strict(path, wrong, words)
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)  # noqa: S506 - Strict is a SafeLoader
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: the 13th month, a number of 5000 digits
@@ -36,7 +41,7 @@ def _line(what: Any) -> int:
     return int(what.start_mark.line) + 1
 
 
-def _strict(path: Path, wrong: type[TunerError]) -> Any:
+def _strict(path: Path, wrong: type[TunerError], words: bool) -> Any:
     import yaml
 
     class Strict(yaml.SafeLoader):
@@ -46,8 +51,8 @@ def _strict(path: Path, wrong: type[TunerError]) -> Any:
             line = _line(node)
             if not all(isinstance(k, yaml.ScalarNode) for k, _ in node.value):
                 raise wrong(f"{path} line {line}: a key is one word, not a list or a mapping")
-            keys = [k.value for k, _ in node.value]
-            twice = sorted({k for k in keys if keys.count(k) > 1})
+            keys = Counter(k.value for k, _ in node.value)
+            twice = sorted(key for key, times in keys.items() if times > 1)
             if twice:
                 raise wrong(f'{path} line {line}: key "{twice[0][:60]}" is given twice')
             return super().construct_mapping(node, deep)
@@ -57,6 +62,8 @@ def _strict(path: Path, wrong: type[TunerError]) -> Any:
             if isinstance(event, yaml.AliasEvent):
                 # Nine lines of aliases to aliases stand for 10^9 values.
                 raise wrong(f"{path} line {_line(event)}: *{event.anchor} repeats a value by name; write it out")
+            if getattr(event, "tag", None):
+                raise wrong(f"{path} line {_line(event)} is not plain YAML: tags such as {event.tag} are not read")
             self.depth += 1
             if self.depth > DEPTH:
                 raise wrong(f"{path}: nested deeper than {DEPTH} levels")
@@ -64,8 +71,9 @@ def _strict(path: Path, wrong: type[TunerError]) -> Any:
             self.depth -= 1
             return node
 
-    # PyYAML reads 2e-5 as text; the YAML 1.2 float grammar, which people expect, does not.
-    Strict.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.resolver.Resolver.yaml_implicit_resolvers.items()}
-    number = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-    Strict.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
+    plain = (":timestamp", *((":int", ":float", ":bool") if words else ()))
+    Strict.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(plain)]
+        for first, pairs in yaml.resolver.Resolver.yaml_implicit_resolvers.items()
+    }
     return Strict

@@ -60,6 +60,7 @@ def test_an_older_commit_is_read_when_it_is_asked_for(stocked: Hub, tmp_path: Pa
 
 
 @pytest.mark.parametrize("load, kind, repo", [(tokenizer, "model", MODEL), (data, "dataset", DATA)])
+@pytest.mark.fault(60)
 def test_private_gated_and_missing_each_have_a_sentence(
     load: Any, kind: str, repo: str, stocked: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def test_of_a_local_path_only_its_last_part_is_published(given: str, left: str) 
     assert without_paths({"x": [given]}) == {"x": [left]}
 
 
+@pytest.mark.fault(60)
 def test_a_pull_cut_in_the_middle_leaves_nothing_and_goes_on(there: Hub, run: Path, tmp_path: Path) -> None:
     share(run)
     there.fail(path="/_cdn/", cut_response_at=1000)

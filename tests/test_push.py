@@ -101,6 +101,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+@pytest.mark.fault(60, 61)
 def test_what_passes_is_tried_again(fault: dict[str, Any], there: Hub, run: Path) -> None:
     there.create("model", REPO)
     scripted = there.fail(**fault)
@@ -129,7 +130,7 @@ LASTING = {
 }
 
 
-@pytest.mark.fault(61)
+@pytest.mark.fault(60, 61)
 @pytest.mark.parametrize("fault, said", LASTING.values(), ids=LASTING)
 def test_what_lasts_ends_with_exit_3_and_harms_nothing(fault: dict[str, Any], said: str, there: Hub, run: Path) -> None:
     there.create("model", REPO)
@@ -143,6 +144,7 @@ def test_what_lasts_ends_with_exit_3_and_harms_nothing(fault: dict[str, Any], sa
     assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
 
 
+@pytest.mark.fault(60)
 def test_no_hub_at_all(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -153,6 +155,7 @@ def test_no_hub_at_all(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             share(run)
 
 
+@pytest.mark.fault(60)
 def test_a_hub_that_hangs_from_the_start(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(reach, "SECONDS", 1.0)
     with hanging_port() as port:
@@ -201,6 +204,7 @@ def test_foreign_files_are_left_alone_and_our_stale_ones_go(there: Hub, run: Pat
     assert "model.safetensors" not in files_of(there)
 
 
+@pytest.mark.fault(61)
 def test_a_branch_that_moved_once_is_looked_at_anew(there: Hub, run: Path) -> None:
     there.create("model", REPO)
     there.fail(path="/commit/", status=412)

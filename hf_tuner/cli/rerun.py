@@ -29,7 +29,7 @@ def main(words: Sequence[str]) -> None:
 
     folder = local_run(name)
     manifest = read_manifest(folder)
-    settings = read_yaml(folder / "run.yaml", wrong=ArtifactError)
+    settings = read_yaml(folder / "run.yaml", wrong=ArtifactError, words=True)
     again = pinned(
         {k: v for k, v in settings.items() if k not in OF_THE_FIRST_RUN and not k.startswith("hub_")}, manifest
     )

@@ -29,6 +29,10 @@ PACKED = {
 CHUNK = 1 << 20
 
 
+class DamagedArchive(ArtifactError):
+    """An archive that cannot be read to its end."""
+
+
 def check(path: Path) -> None:
     """Raise ArtifactError for an archive that unpacks outside its folder, or to more than is believed of its size.
 
@@ -54,7 +58,7 @@ def _check(path: Path, size: int, changed: int) -> None:
         elif kind := next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None):
             _measured(path, _unpacked(path, kind))
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-        raise ArtifactError(f"{path.name} is a damaged archive ({error}); download or pack it again") from error
+        raise DamagedArchive(f"{path.name} is a damaged archive ({error}); download or pack it again") from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from datasets import Dataset
 from hf_tuner.catalog import nearest
 from hf_tuner.console import Progress
 from hf_tuner.data import store
+from hf_tuner.data.archives import DamagedArchive
 from hf_tuner.data.archives import check as check_archive
 from hf_tuner.errors import EnvironmentFault, UsageError
 
@@ -82,7 +83,8 @@ def read_file(path: Path, reading: Reading | None = None) -> Dataset:
     try:
         if path.stat().st_size == 0:
             raise UsageError(f"{path.name} is empty (0 bytes)")
-        check_archive(path)
+        with suppress(DamagedArchive):  # said below, as of any broken data file
+            check_archive(path)
         tables = _READERS[kind](path, mine)
     except OSError as error:
         raise EnvironmentFault(f"cannot read {path}: {error.strerror or error}") from error
@@ -175,8 +177,8 @@ def _unpacked(raw: Any) -> Any:
 def _codec(name: str) -> str:
     try:
         found = codecs.lookup(name)
-        b"".decode(name)  # codecs such as "hex" are not between bytes and text
-    except (LookupError, UnicodeError) as error:
+        io.TextIOWrapper(io.BytesIO(), encoding=name).read()  # codecs such as "hex" are not between bytes and text
+    except (LookupError, ValueError) as error:
         known = ["utf-8", "utf-16", "latin-1", "cp1252", "iso-8859-15", "shift_jis", "gb18030", "big5", "koi8-r"]
         close = nearest(name, known)
         hint = f'; did you mean "{close}"?' if close else f"; such as {', '.join(known)}"
@@ -282,6 +284,10 @@ def _header(path: Path, fields: list[str]) -> list[str]:
     names = [name.strip() or f"column {i + 1}" for i, name in enumerate(fields)]
     if not any(name.strip() for name in fields):
         raise UsageError(f"{path.name} line 1: expected a header with the column names, such as text,label")
+    if any("\0" in name for name in names):
+        raise UsageError(
+            f"{path.name} line 1: a column's name holds a zero byte; is this a text file, and its --encoding?"
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f'{path.name} line 1: duplicate column "{twice[0]}" ({", ".join(names)}); rename one')

@@ -42,6 +42,10 @@ class _Builder:
         """Take one row; `place` ("line 7") is how a fault in it is named."""
         for key, value in row.items():
             kind = _kind(value)
+            if "\0" in key:
+                raise UsageError(
+                    f"{self.path.name} {place}: the key {json.dumps(key)[:60]} holds a zero byte; rename it"
+                )
             if kind is None:
                 continue
             first, where = self.kinds.setdefault(key, (kind, place))

@@ -56,8 +56,9 @@ def part(splits: Mapping[str, Dataset], spec: str, flag: str) -> Dataset:
         pieces = instruction.to_absolute(sizes)
     except (ValueError, AssertionError) as error:
         raise UsageError(f"{malformed} ({error})") from error
-    rows = [
-        splits[p.splitname].select(range(p.from_ or 0, sizes[p.splitname] if p.to is None else p.to)) for p in pieces
+    spans = [(p.splitname, p.from_ or 0, sizes[p.splitname] if p.to is None else p.to) for p in pieces]
+    rows = [splits[name].select(range(start, stop)) for name, start, stop in spans if start < stop] or [
+        next(iter(splits.values())).select([])
     ]
     result = rows[0] if len(rows) == 1 else concatenate_datasets(rows)
     if result.num_rows == 0:

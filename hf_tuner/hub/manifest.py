@@ -3,16 +3,19 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hf_tuner
-from hf_tuner.errors import ArtifactError, UsageError
+from hf_tuner.errors import ArtifactError, TunerError, UsageError
 from hf_tuner.models.safety import plain_path, read_json
 
 FILE = "manifest.json"
 FORMAT = 1
+DIGEST = "sha256"
+"""Key of the file that is not the manifest's own: the checksum of all the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,18 @@ class Manifest:
 
     def text(self) -> str:
         """The file's content."""
-        return json.dumps(self.__dict__, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        data = json.loads(json.dumps(self.__dict__))
+        data[DIGEST] = content_digest(data)
+        return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def content_digest(data: Mapping[str, Any]) -> str:
+    """Hexadecimal sha256 of a manifest's data, whatever its layout in the file.
+
+    Where the base lies is not part of it: a base may move, and its fingerprint tells whether it is the right one.
+    """
+    base = {k: v for k, v in data["base"].items() if k not in ("id", "revision")}
+    return hashlib.sha256(json.dumps({**data, "base": base}, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -57,8 +71,12 @@ def read_manifest(folder: Path) -> Manifest:
             raise ArtifactError(
                 f"{path} has format {data['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
             )
+        known = data.pop(DIGEST, None)
+        if known is not None and known != content_digest(data):
+            raise ArtifactError(f"{path} is damaged or was edited: its checksum is another one; restore it from a copy, pull it "
+                                "again, or train again")  # fmt: skip
         manifest = Manifest(**data)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
     if fault := next(_faults(manifest), None):
         raise ArtifactError(f"{path} is damaged: {fault}")
@@ -96,6 +114,24 @@ def _faults(manifest: Manifest) -> Iterator[str]:
             yield f"{str(name)[:60]!r} would leave the folder"
     if not all(isinstance(saved, dict) and {"size", "sha256"} <= set(saved) for saved in manifest.files.values()):
         yield "files lack size and sha256"
+
+
+@contextmanager
+def damage(place: Path, what: str) -> Iterator[None]:
+    """Turn whatever libraries raise at files that are not as they should be into one ArtifactError about `what`.
+
+    They raise dozens of kinds; errors of ours, and of memory, stay what they are.
+    """
+    try:
+        yield
+    except (TunerError, MemoryError):
+        raise
+    except Exception as error:
+        if "out of memory" in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArtifactError(f"{what} in {place} cannot be read: {reason}; restore it from a copy, pull it again, or train again"
+                            ) from error  # fmt: skip
 
 
 def file_digests(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:

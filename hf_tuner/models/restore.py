@@ -9,13 +9,15 @@ import transformers
 from hf_tuner import catalog
 from hf_tuner.catalog import task_class
 from hf_tuner.config import Run
-from hf_tuner.errors import ArtifactError, UsageError
-from hf_tuner.hub.manifest import Manifest, check_files, read_manifest
+from hf_tuner.errors import ArtifactError
+from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
 from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of
 from hf_tuner.models.load import (
     DTYPES,
+    bare_model,
+    check_vocabulary,
     hub_errors,
     less_noise,
     read_weights,
@@ -56,25 +58,25 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
         manifest = replace(manifest, base={**manifest.base, "id": base})
     task = restore_task(manifest)
     check_tensors(folder)
-    with hub_errors("tokenizer", str(folder)):
+    with damage(folder, "the tokenizer"), hub_errors("tokenizer", str(folder)):
         processor = tokenizer_of(str(folder))
+        if processor.pad_token is None:
+            raise ValueError("it has no padding token")
     less_noise()
     if manifest.saves == "model":
-        model = _whole(folder, manifest, getattr(transformers, task.auto_model))
+        with damage(folder, "the model"):
+            model = _whole(folder, manifest, getattr(transformers, task.auto_model))
     else:
         model = _on_base(folder, manifest, task, quantized)
+    check_vocabulary(processor, bare_model(model).config)
     share_padding(model, processor)
     return Restored(folder, manifest, task, processor, to_accelerator(model).eval())
 
 
 def restore_task(manifest: Manifest) -> Any:
     """The task of a manifest: labels in their order, and how rows become tensors."""
-    try:
+    with damage(Path(FILE), "the task"):
         return task_class(manifest.task).restore(manifest.settings)
-    except UsageError as error:  # the name of the task
-        raise ArtifactError(f"manifest.json is damaged: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"manifest.json is damaged: the settings of the task cannot be read ({error!r})") from error
 
 
 def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
@@ -117,8 +119,7 @@ def _whole(folder: Path, manifest: Manifest, auto: Any) -> Any:
 def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool) -> Any:
     from hf_tuner.methods._peft import reload
 
-    base = load_bare(manifest, task, quantized=quantized)
-    try:
+    with damage(folder / FILE, "the base model"):
+        base = load_bare(manifest, task, quantized=quantized)
+    with damage(folder, f"the adapter for {manifest.base['id']}"):
         return reload(base, str(folder))
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
-        raise ArtifactError(f"the adapter in {folder} cannot be put on {manifest.base['id']}: {error}") from error

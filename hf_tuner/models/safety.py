@@ -224,6 +224,8 @@ def check_adapter(data: Mapping[str, Any], source: str) -> None:
         if data.get(key):
             raise ArtifactError(f"{where}: {key} is {_short(data[key])}: refused, {reason}")
     for pattern in ("rank_pattern", "alpha_pattern"):
+        if not isinstance(data.get(pattern) or {}, dict):
+            raise ArtifactError(f"{where}: {pattern} is {_short(data[pattern])}, expected numbers by name")
         check_numbers(list((data.get(pattern) or {}).values()), where, "r")
     for key in NAME_FIELDS:
         for name in _names(data.get(key)):

@@ -55,6 +55,10 @@ def read_list(path: Path) -> dict[str, Any]:
             raise ValueError("its seal is broken")
         if not all(isinstance(content[key], dict) for key in ("files", "identity")) or content["step"] != step_of(path):
             raise ValueError("it is not what hf-tuner writes")
+        if not all(
+            isinstance(saved["size"], int) and isinstance(saved["sha256"], str) for saved in content["files"].values()
+        ):
+            raise ValueError("its list of files is not what hf-tuner writes")
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} has no {FILE}: hf-tuner did not write it, or not to the end") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
