@@ -10,7 +10,7 @@ import pytest
 
 from hf_tuner.cli.main import main
 from hf_tuner.errors import ArtifactError, UsageError
-from hf_tuner.hub.manifest import file_digests, read_manifest
+from hf_tuner.hub.manifest import DIGEST, file_digests, read_manifest
 from hf_tuner.models.restore import restore
 from hf_tuner.models.safety import check_adapter
 
@@ -22,6 +22,7 @@ def forged(run: Path, folder: Path, base: dict[str, Any] | None = None, top: dic
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"] = file_digests(folder, manifest["files"])
     manifest["base"] |= base or {}
+    del manifest[DIGEST]  # a stranger leaves it out, or computes it
     (folder / "manifest.json").write_text(json.dumps(manifest | (top or {})))
     return folder
 
@@ -99,7 +100,7 @@ def test_a_pickled_adapter_is_refused_by_name(
     (folder / "adapter_model.safetensors").unlink()
     hostile.write_payload(folder / "adapter_model.bin", marker, form)
     manifest = json.loads((folder / "manifest.json").read_text())
-    del manifest["files"]["adapter_model.safetensors"]
+    del manifest["files"]["adapter_model.safetensors"], manifest[DIGEST]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     (tmp_path / "in.csv").write_text("text\nhello\n")
     with pytest.raises(SystemExit) as end:
