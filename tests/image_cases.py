@@ -140,13 +140,13 @@ def jpeg() -> bytes:
 # row, what, maker, flags, exit code, what the message must hold
 CASES: list[tuple[int, str, Callable[[Path], None], tuple[str, ...], int, list[str]]] = [
     (54, "sound folder", folders("cat", "dog"), (), 0, ["6 images in 2 classes: cat 3, dog 3", "not part of this version yet"]),
-    (54, "truncated JPEG", put("cat/x.jpg", lambda: jpeg()[:400]), (), 2, ["cat/x.jpg (cut short)", "--skip-bad"]),
+    (54, "truncated JPEG", put("cat/x.jpg", lambda: half(data(picture((300, 300))))), (), 2, ["cat/x.jpg (cut short)", "--skip-bad"]),
     (54, "truncated PNG", put("cat/x.png", lambda: half(data(picture((300, 300)), "PNG"))), (), 2, ["cat/x.png (cut short)", "--skip-bad"]),
     (54, "zero bytes", put("cat/x.jpg", b""), (), 2, ["cat/x.jpg (empty (0 bytes))", "1 of 7 images", "--skip-bad"]),
     (54, "garbage", put("dog/x.jpg", bytes(range(256)) * 9), (), 2, ["dog/x.jpg (no image", "--skip-bad"]),
     (54, "web page named jpg", put("dog/x.jpg", b"<!DOCTYPE html><html>404</html>"), (), 2, ["dog/x.jpg (a web page"]),
     (54, "flipped byte in a PNG", put("cat/x.png", lambda: flipped(data(picture(), "PNG"))), (), 2, ["cat/x.png (damaged"]),
-    (54, "bad ones left out", put("cat/x.jpg", lambda: jpeg()[:400]), ("--skip-bad",), 0, ["1 of 7 images", "left out", "cat 3, dog 3"]),
+    (54, "bad ones left out", put("cat/x.jpg", lambda: half(data(picture((300, 300))))), ("--skip-bad",), 0, ["1 of 7 images", "left out", "cat 3, dog 3"]),
     (54, "PNG named jpg", put("cat/x.jpg", lambda: data(picture(shade=77), "PNG")), (), 0, ["cat/x.jpg is PNG"]),
     (54, "named pipe", pipe, (), 2, ["cat/pipe.jpg (no regular file)"]),
     *[

@@ -203,6 +203,14 @@ def test_a_folder_without_a_sound_report_is_refused(tmp_path, content, words):
         Report.read(tmp_path)
 
 
+def test_a_report_from_before_the_audit_was_kept_is_read(written, tmp_path):
+    data = json.loads((written / "report.json").read_text(encoding="utf-8"))
+    del data["audit"]
+    (tmp_path / "report.json").write_text(json.dumps(data), encoding="utf-8")
+    assert Report.read(tmp_path).audit == {}
+    assert Report.read(tmp_path).metrics == Report.read(written).metrics
+
+
 def test_the_table_says_what_matters():
     lines = report().table().splitlines()
     accuracy = next(line for line in lines if line.strip().startswith("accuracy  "))

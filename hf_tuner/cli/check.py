@@ -13,10 +13,17 @@ from hf_tuner.errors import UsageError
 from hf_tuner.launching import default_folder
 
 NO_MODEL = "none"
+SHOWN = ("model", "method", "output_dir", "columns", "problem", "encoding", "separator", "drop_empty", "drop_leaked",
+         "fail_on_leak", "max_length", "eval_dataset", "train_split", "eval_split", "test_split", "skip_bad",
+         "follow_symlinks")  # fmt: skip
+"""Settings that decide what a check says."""
 
 
 def main(words: Sequence[str]) -> None:
     """hf-tuner check DATASET [--model ID_OR_FOLDER] [--method lora] [any flag of a run]"""
+    if {"-h", "--help"} & set(words):
+        say(_help())
+        return
     parser = Words("check", str(main.__doc__))
     parser.add_argument("dataset", help="file, folder or Hub id")
     if not words or words[0].startswith("-"):
@@ -32,6 +39,12 @@ def main(words: Sequence[str]) -> None:
         return
     _examine(run)
     say(f"nothing stands in the way of training {run.task} ({duration(time.monotonic() - start)})")
+
+
+def _help() -> str:
+    known = {flag.name: flag.help for flag in flags.run_flags()}
+    lines = [f"  --{name.replace('_', '-'):<16} {known[name]}" for name in SHOWN]
+    return "\n".join([str(main.__doc__), "", *lines, "", "and every other flag of a run (hf-tuner lora --help)."])
 
 
 def _is_images(dataset: str) -> bool:
