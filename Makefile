@@ -3,6 +3,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 WORKERS ?= 2
+MINUTES ?= 10
+FAULTS ?= fault and not slow
 BENCH ?= --data hf_tuner/demo/customer_messages --rows 512
 
 BIN := $(VENV)/bin
@@ -19,7 +21,7 @@ export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint format types docs wheel bench ready clean
+.PHONY: help demo test test-all faults fuzz lint format types docs audit wheel bench ready clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -34,6 +36,12 @@ test: $(DEV) ## every test that takes seconds
 test-all: $(DEV) ## the slow tests on real data as well
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m ""
 
+faults: $(DEV) ## run the tests of the fault matrix and write docs/faults.md
+	$(ONE_THREAD) $(BIN)/python tests/fault_page.py -m "$(FAULTS)"
+
+fuzz: $(DEV) ## feed damaged files to every door for MINUTES
+	$(ONE_THREAD) $(BIN)/python tests/fuzz.py $(MINUTES)
+
 lint: $(DEV) ## style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +55,9 @@ types: $(DEV) ## static types
 
 docs: $(DEV) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+audit: $(DEV) ## known vulnerabilities in what is installed
+	$(BIN)/python .ci/audit.py
 
 wheel: $(DEV) ## the wheel, into dist/, and a look at what is in it
 	rm -rf build dist

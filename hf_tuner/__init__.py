@@ -17,6 +17,7 @@ _HOME = {
     "launch": "launching",
     "load_data": "data.load",
     "load_processor": "models.load",
+    "examine": "training.examine",
     "load_model": "models.load",
     "fit": "training.fit",
     "evaluate": "evaluation.evaluate",

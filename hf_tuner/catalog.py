@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from hf_tuner.errors import UsageError
 
@@ -52,6 +53,12 @@ def summary(kind: str, name: str) -> str:
 def load(kind: str, name: str) -> ModuleType:
     """Import one member."""
     return importlib.import_module(f"hf_tuner.{kind}.{path(kind, name).stem}")
+
+
+def task_class(name: str) -> Any:
+    """The class of a task, by the task's name. Raises UsageError with the nearest name."""
+    members = vars(load("tasks", name)).values()
+    return next(v for v in members if isinstance(v, type) and getattr(v, "name", None) == name)
 
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str | None:

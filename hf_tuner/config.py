@@ -38,6 +38,10 @@ class Run:
 
     model: str = option("", 'Hub id or folder of the pretrained model ("demo": the bundled MiniLM).')
     model_revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.")
+    trust_remote_code: bool = option(
+        False,
+        "Run the code that the model's repository brings; only with the commit you have read as --model-revision.",
+    )
     dtype: str = option(
         "float32",
         "Weights are held in this type; computation may still use bf16 autocast.",
@@ -59,6 +63,10 @@ class Run:
     encoding: str | None = option(None, "Encoding of text files, such as latin-1 (default: utf-8).")
     separator: str | None = option(None, "Column separator of CSV files (default: sniffed).")
     drop_empty: bool = option(False, "Leave out rows whose text or label is empty, instead of refusing them.")
+    drop_leaked: bool = option(False, "Leave out training rows whose text stands in an evaluation split too.")
+    fail_on_leak: bool = option(False, "Refuse data whose evaluation rows stand in train, instead of warning.")
+    skip_bad: bool = option(False, "Leave out images that are damaged or too large, instead of refusing them.")
+    follow_symlinks: bool = option(False, "Read images through links that leave their folder.")
     max_length: int | None = option(None, "Longest text in tokens (default: what the model can take, at most 512).")
 
     loss: str = option("cross-entropy", "Loss of the task (classification only; numbers use the squared error).")
@@ -80,6 +88,9 @@ class Run:
     overwrite: bool = option(False, "Replace a finished run in --output-dir.")
     resume: str = option(
         "auto", "auto: go on from the newest checkpoint of the same run; never; or a checkpoint folder."
+    )
+    allow_changed: str | None = option(
+        None, "Settings that may differ from those an unfinished run was started with (learning_rate,max_steps …)."
     )
     seed: int = option(42, "Seed of head, adapter, data order and dropout.")
     verify: bool = option(True, "Reload what was saved in a fresh process and compare its predictions.")

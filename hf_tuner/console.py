@@ -1,8 +1,13 @@
 """What the screen shows: plain lines and small aligned tables, from the main process only."""
 
 import os
+import re
 import sys
+import time
 from collections.abc import Sequence
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What no line on a screen holds; line ends and tabs may stay."""
 
 
 def is_main() -> bool:
@@ -13,13 +18,27 @@ def is_main() -> bool:
 def say(text: str = "") -> None:
     """Print a line on the main process."""
     if is_main():
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on the main process, to standard error."""
     if is_main():
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text as a terminal may have it: control characters, and halves of surrogate pairs, by their codes.
+
+    Texts, labels and names come from files of others; an escape sequence in them must not reach the screen.
+    """
+    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def short(text: str, longest_line: int = 1000, most_lines: int = 40) -> str:
+    """The text with the middle of overlong lines, and the rest of overlong lists, left out."""
+    lines = [x if len(x) <= longest_line else f"{x[: longest_line - 200]} … {x[-190:]}" for x in text.split("\n")]
+    return "\n".join([*lines[:most_lines], "…"] if len(lines) > most_lines else lines)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -37,6 +56,37 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def _number(text: str) -> bool:
     return text.strip().lstrip("-+").replace(",", "").replace(".", "").rstrip("%KMGBTs ").isdigit()
+
+
+class Progress:
+    """Says how far a long step is and how long it still takes; silent while the step is short.
+
+    A terminal sees one line that changes, a log a line every `EVERY` seconds.
+    """
+
+    AFTER, EVERY = 2.0, 10.0
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total = what, max(1, total)
+        self.start = time.monotonic()
+        self.said = self.start + self.AFTER - self.EVERY  # the first line comes after AFTER seconds
+        self.shown = False
+
+    def at(self, done: int, detail: str = "") -> None:
+        """Tell that `done` of the total is behind us."""
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        if not is_main() or now - self.said < (0.5 if terminal and self.shown else self.EVERY):
+            return
+        self.said, self.shown = now, True
+        share = min(1.0, done / self.total)
+        left = (now - self.start) * (1 - share) / max(share, 1e-9)
+        line = f"{self.what}: {share:.0%}{f', {detail}' if detail else ''}, about {duration(left)} left"
+        print(f"\r{line:<79}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Clear the line on a terminal."""
+        if self.shown and sys.stderr.isatty():
+            print(f"\r{'':<79}\r", end="", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -1,10 +1,18 @@
 """Errors a user can act on, each with the exit code it ends the process with."""
 
+from hf_tuner.console import printable, short
+
 
 class TunerError(Exception):
-    """Something the user can mend. The message says what was wrong, what was expected and what to do."""
+    """Something the user can mend. The message says what was wrong, what was expected and what to do.
+
+    Messages quote what stands in files of others, so they are made fit for a screen here, once for all.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(short(printable(str(message))))
 
 
 class UsageError(TunerError):
@@ -39,8 +47,11 @@ class DivergedError(TunerError):
     exit_code = 5
 
 
-class StoppedBySignal(TunerError):
-    """The run ended at a step boundary because of a signal (exit 130 for Ctrl-C, 143 for SIGTERM)."""
+class StoppedBySignal(BaseException):
+    """The run ended because of a signal (exit 130 for Ctrl-C, 143 for SIGTERM).
+
+    Like KeyboardInterrupt it is no Exception, so that no `except Exception` on its way takes it for a fault and goes on.
+    """
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)

@@ -100,7 +100,7 @@ def fault_of(error: BaseException) -> Fault:
     rank, now = int(os.environ.get("RANK", "0")), time.time()
     if isinstance(error, KeyboardInterrupt):
         return Fault(rank, 128 + signal.SIGINT, "stopped by Ctrl-C", now)
-    if isinstance(error, TunerError):
+    if isinstance(error, TunerError | StoppedBySignal):
         return Fault(rank, error.exit_code, str(error), now, victim=isinstance(error, LostPeer))
     shown = "".join(traceback.format_exception(error))
     return Fault(rank, 1, f"{type(error).__name__}: {error}", now, expected=False, trace=shown)

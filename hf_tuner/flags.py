@@ -6,6 +6,8 @@ tomorrow's fields come free and a typo is answered in milliseconds.
 
 import argparse
 import ast
+import contextlib
+import functools
 import importlib.util
 import json
 import types
@@ -18,6 +20,7 @@ from typing import Any
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import UsageError
+from hf_tuner.plain_yaml import read_yaml
 
 PLUG_FIELDS = {"loss": "losses", "optimizer": "optimizers"}
 REFUSED = {
@@ -71,7 +74,7 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     problems: list[str] = []
     known = training_flags()
     first = _peek(argv)
-    yaml = read_yaml(Path(first["config"])) if first.get("config") else {}
+    yaml = read_yaml(Path(first["config"]), "--config ", words=True) if first.get("config") else {}
     chosen = {**{f.name: f.default for f in run_flags()}, **defaults, **_own(yaml), **_own(first)}
     shared = {f.name for f in run_flags()}
     flags = own_flags(chosen) + [f for f in known if f.name not in shared]
@@ -124,6 +127,7 @@ def own_flags(chosen: Mapping[str, Any]) -> list[Flag]:
     return flags
 
 
+@functools.cache
 def training_flags() -> list[Flag]:
     """Every field of the installed `TrainingArguments`, read from its source."""
     spec = importlib.util.find_spec("transformers")
@@ -132,53 +136,6 @@ def training_flags() -> list[Flag]:
     tree = ast.parse((Path(spec.origin).parent / "training_args.py").read_text(encoding="utf-8"))
     body = next(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "TrainingArguments")
     return [_training_flag(n) for n in body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a run.yaml: plain keys only, no tags, no duplicate keys, at most 1 MB and 20 levels.
-
-    Raises UsageError that names the file and the line.
-    """
-    import yaml
-
-    if not path.is_file():
-        raise UsageError(f"--config {path}: no such file")
-    if path.stat().st_size > 1_000_000:
-        raise UsageError(f"--config {path}: over 1 MB; a configuration is a page or two")
-
-    class Strict(yaml.SafeLoader):
-        depth = 0
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            keys = [k.value for k, _ in node.value]
-            twice = sorted({k for k in keys if keys.count(k) > 1})
-            if twice:
-                raise UsageError(f'{path} line {node.start_mark.line + 1}: key "{twice[0]}" is given twice')
-            return super().construct_mapping(node, deep)
-
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            self.depth += 1
-            if self.depth > 20:
-                raise UsageError(f"{path}: nested deeper than 20 levels")
-            node = super().compose_node(parent, index)
-            self.depth -= 1
-            return node
-
-    # PyYAML reads 2e-5 as text; the YAML 1.2 float grammar, which people expect, does not.
-    number = yaml.resolver.Resolver.yaml_implicit_resolvers
-    Strict.yaml_implicit_resolvers = {k: list(v) for k, v in number.items()}
-    import re
-
-    Strict.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=Strict)  # noqa: S506 - Strict is a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict) or not all(isinstance(k, str) for k in data):
-        raise UsageError(f"{path}: expected lines of the form `key: value`")
-    return data
 
 
 def help_text(program: str, description: str, chosen: Mapping[str, Any]) -> str:
@@ -303,23 +260,52 @@ def _unknown_key(key: str, known: list[str]) -> str:
 
 def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
     """Turn a word or YAML value into the flag's type; what cannot be is added to `problems`."""
+    value = _numbers(value)
     if flag.name in REFUSED and flag.owner == "training":
         problems.append(f"--{flag.name.replace('_', '-')}: {REFUSED[flag.name]}")
         return None
+    if isinstance(value, str) and "\0" in value:
+        problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: a NUL character is in it")
+        return None
     try:
         result = _convert(flag.kind, value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         kind = _plain(flag.kind)
         wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(
             kind, f"a {getattr(kind, '__name__', kind)}"
         )
-        problems.append(f"--{flag.name.replace('_', '-')} {value!r}: expected {wanted}")
+        problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: expected {wanted}")
         return None
     if flag.choices and result not in flag.choices:
         close = catalog.nearest(str(result), flag.choices)
         hint = f'; did you mean "{close}"?' if close else ""
-        problems.append(f"--{flag.name.replace('_', '-')} {value!r}: expected one of {', '.join(flag.choices)}{hint}")
+        problems.append(
+            f"--{flag.name.replace('_', '-')} {_shown(value)}: expected one of {', '.join(flag.choices)}{hint}"
+        )
     return result
+
+
+def _numbers(value: Any) -> Any:
+    """A list or mapping of a YAML file with its numbers, true and false as such; for single values the flag's type decides."""
+    if isinstance(value, dict):
+        return {k: _number(v) for k, v in value.items()}
+    return [_number(v) for v in value] if isinstance(value, list) else value
+
+
+def _number(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _numbers(value)
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}…"
 
 
 def _plain(kind: Any) -> Any:
@@ -335,7 +321,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if value is None or (optional and value == "none"):
         return None
     if plain is bool:
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        words = {**dict.fromkeys(("true", "1", "yes", "on"), True), **dict.fromkeys(("false", "0", "no", "off"), False)}
         if isinstance(value, bool):
             return value
         if str(value).lower() not in words:
@@ -344,7 +330,7 @@ def _convert(kind: Any, value: Any) -> Any:
     if plain is int:
         if isinstance(value, bool) or float(value) != int(float(value)):
             raise ValueError(value)
-        return int(float(value))
+        return int(value) if str(value).lstrip("+-").isdigit() else int(float(value))  # a float holds 53 bits only
     if plain is float:
         return float(value)
     if typing.get_origin(plain) is dict or plain is dict:

@@ -1,5 +1,6 @@
 """The run's folder: one run at a time, never somebody else's files."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -7,9 +8,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from hf_tuner.changes import changes
 from hf_tuner.config import Run
-from hf_tuner.console import is_main, warn
+from hf_tuner.console import is_main
 from hf_tuner.errors import EnvironmentFault, UsageError
 
 LOCK = ".lock"
@@ -22,24 +25,8 @@ RESULTS = (
     "model.safetensors",
     "config.json",
 )
-MAY_CHANGE = (
-    "output_dir",
-    "overwrite",
-    "resume",
-    "verify",
-    "num_processes",
-    "accelerate_config",
-    "stall_timeout",
-    "stop_above",
-    "report_to",
-    "logging_steps",
-    "push_to_hub",
-    "hub_model_id",
-    "hub_strategy",
-    "hub_private_repo",
-    "hub_revision",
-    "create_pr",
-)
+LEFT = (".saving-*", ".dropping-*")
+"""What a process leaves that was killed while it saved, or deleted, a model or a checkpoint."""
 MERGED = "merged"
 OURS = ("run.yaml", "manifest.json", "log.jsonl", "report.json", LOCK)
 
@@ -60,16 +47,23 @@ def claim(run: Run) -> Iterator[Path]:
     except OSError as error:
         raise EnvironmentFault(f"--output-dir {folder} cannot be made: {error.strerror}") from error
     _refuse_others(folder, run.overwrite)
-    lock = folder / LOCK
-    _take(lock)
-    try:
+    with _locked(folder / LOCK):
         if run.overwrite:
             _clear(folder)
+        for left in (p for pattern in LEFT for p in folder.glob(pattern)):
+            shutil.rmtree(left, ignore_errors=True)  # half-written or half-deleted when a run was killed
         _refuse_other_settings(run)
         write_settings(run)
         yield folder
-    finally:
-        lock.unlink(missing_ok=True)
+
+
+def is_finished(run: Run) -> bool:
+    """True when the run's folder holds this very run, finished, and it is not to be trained again."""
+    finished = (run.folder / "report.json").is_file() and (run.folder / "manifest.json").is_file()
+    if not finished or run.overwrite or run.resume != "auto":
+        return False
+    before = _written_settings(run.folder)
+    return before is not None and not any(changes(before, _as_written(run), None))
 
 
 def write_settings(run: Run) -> None:
@@ -87,19 +81,30 @@ def write_settings(run: Run) -> None:
 
 
 def _refuse_other_settings(run: Run) -> None:
-    """An unfinished run goes on only with the settings it was started with."""
+    """An unfinished run goes on only with the settings it was started with, or those that --allow-changed names."""
+    before = _written_settings(run.folder)
+    if run.resume != "auto" or before is None or not list(run.folder.glob("checkpoint-*")):
+        return
+    refused, _ = changes(before, _as_written(run), run.allow_changed)
+    if refused:
+        raise UsageError(f"{run.folder} holds an unfinished run with other settings ({', '.join(refused[:3])}); give the same "
+                         "settings to go on, or another --output-dir, or --overwrite to start anew")  # fmt: skip
+
+
+def _written_settings(folder: Path) -> dict[str, Any] | None:
     import yaml
 
-    path = run.folder / SETTINGS
-    if run.resume != "auto" or not path.is_file() or not list(run.folder.glob("checkpoint-*")):
-        return
-    before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    now = yaml.safe_load(yaml.safe_dump(run.resolved()))
-    changed = [k for k in sorted(before | now) if before.get(k) != now.get(k) and k not in MAY_CHANGE]
-    if changed:
-        told = ", ".join(f"{k} was {before.get(k)}, is {now.get(k)}" for k in changed[:3])
-        raise UsageError(f"{run.folder} holds an unfinished run with other settings ({told}); give the same settings to go on, "
-                         "or another --output-dir, or --overwrite to start anew")  # fmt: skip
+    try:
+        before = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, AttributeError, yaml.YAMLError):  # PyYAML lets some of Python's own through
+        return None
+    return before if isinstance(before, dict) else None
+
+
+def _as_written(run: Run) -> dict[str, Any]:
+    import yaml
+
+    return dict(yaml.safe_load(yaml.safe_dump(run.resolved())))
 
 
 def _clear(folder: Path) -> None:
@@ -114,7 +119,7 @@ def _clear(folder: Path) -> None:
     if (folder / MERGED / "manifest.json").is_file():
         shutil.rmtree(folder / MERGED)  # of the adapter that is being replaced
     for checkpoint in folder.glob("checkpoint-*"):
-        if not checkpoint.is_symlink() and (checkpoint / "trainer_state.json").is_file():
+        if not checkpoint.is_symlink() and (checkpoint / "checkpoint.json").is_file():
             shutil.rmtree(checkpoint)
 
 
@@ -128,29 +133,31 @@ def _refuse_others(folder: Path, overwrite: bool) -> None:
         raise UsageError(f"--output-dir {folder} holds files that are not a run's ({shown} …); choose an empty folder")
 
 
-def _take(lock: Path) -> None:
-    mine = {"pid": os.getpid(), "host": socket.gethostname()}
+@contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    """Hold a lock that the system takes back when this process ends, however it ends."""
     try:
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        _refuse_living(lock)
-        warn(f"{lock.parent}: the process that held this folder is gone; taking it over")
-        lock.unlink(missing_ok=True)
-        handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise EnvironmentFault(f"{lock.parent} cannot be written: {error.strerror}") from error
-    with os.fdopen(handle, "w") as file:
-        json.dump(mine, file)
+    try:
+        try:
+            # A record lock is this process's alone: data workers that outlive it for a moment do not hold it.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{lock.parent} is in use{_holder(lock)}; wait for it, or choose another --output-dir"
+            ) from error
+        os.truncate(handle, 0)
+        os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
+        yield
+    finally:
+        os.close(handle)
 
 
-def _refuse_living(lock: Path) -> None:
+def _holder(lock: Path) -> str:
     try:
         holder = json.loads(lock.read_text(encoding="utf-8"))
-        same_host = holder["host"] == socket.gethostname()
-        if same_host:
-            os.kill(int(holder["pid"]), 0)
-    except (OSError, ValueError, KeyError):
-        return
-    raise EnvironmentFault(
-        f"{lock.parent} is in use by process {holder['pid']} on {holder['host']}; choose another --output-dir"
-    )
+        return f" by process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

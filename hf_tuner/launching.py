@@ -13,10 +13,12 @@ from typing import Any
 from hf_tuner import catalog, flags
 from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
-from hf_tuner.errors import TunerError
+from hf_tuner.errors import StoppedBySignal, TunerError
 from hf_tuner.faults import FOLDER, die_with_parent, fault_of, in_plain_words, tell
-from hf_tuner.folder import claim
+from hf_tuner.folder import claim, is_finished
 from hf_tuner.processes import run_processes, wants_processes
+from hf_tuner.stopping import listening
+from hf_tuner.versions import require_versions
 
 Recipe = Callable[[Run], Any]
 
@@ -72,17 +74,37 @@ def finetune(task: str = "text-classification", **settings: Any) -> Any:
 
 def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
     """Say what will happen, claim the folder, seed everything, run."""
+    require_versions()
     run = replace(run, output_dir=run.output_dir or default_folder(run))
     say(f"hf-tuner: {run.task} · {run.method} · {run.model} · {run.dataset} → {run.output_dir}")
     for line in stated:
         say(f"  default   {line}")
-    run = _preflight(run)
-    with claim(run), in_plain_words():
-        return recipe(run)
+    with listening():
+        run = _preflight(run)
+        if is_finished(run):
+            return _finished(run)
+        with claim(run), in_plain_words():
+            return recipe(run)
+
+
+def _finished(run: Run) -> Any:
+    """The report of a run that is finished already; what was to be pushed is pushed, if it is not there yet."""
+    from hf_tuner.report.report import Report
+
+    say(f"  finished  {run.folder} holds this run, finished: nothing to do (--overwrite trains it anew)")
+    if is_main() and run.training.get("push_to_hub"):
+        from hf_tuner.training.pushing import push_finished
+
+        push_finished(run)
+    return Report.read(run.folder)
 
 
 def _preflight(run: Run) -> Run:
-    """Look at the Hub before anything else when the run is to be pushed; what starts many processes looks once."""
+    """Before anything else: may code be run, and the Hub when the run is to be pushed (many processes look once)."""
+    if run.trust_remote_code:
+        from hf_tuner.models.trust import accept
+
+        accept(run)
     asked = run.create_pr or run.training.get("push_to_hub") or any(k.startswith("hub_") for k in run.training)
     if not asked or not is_main():
         return run
@@ -111,8 +133,9 @@ class exit_codes:
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
+        ours = isinstance(error, TunerError | StoppedBySignal | KeyboardInterrupt)
         # A bug keeps its traceback; with a supervising parent the cause shows it, and the others' noise is left out.
-        if isinstance(error, TunerError | KeyboardInterrupt) or (FOLDER in os.environ and isinstance(error, Exception)):
+        if error is not None and (ours or (FOLDER in os.environ and isinstance(error, Exception))):
             tell(error)
             sys.exit(fault_of(error).code)
 

@@ -26,6 +26,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import say, warn
 from hf_tuner.errors import Ended, EnvironmentFault, UsageError
 from hf_tuner.faults import FOLDER, Fault, cause, die_with_parent, goes_on_from, leave, left_in
+from hf_tuner.plain_yaml import read_yaml
 
 LAUNCHED = "HF_TUNER_LAUNCHED"
 """Set for every process that a launcher of ours starts."""
@@ -124,7 +125,7 @@ def _commands(
     """Rank, command line and environment of each process to start."""
     if config is not None and not _on_cpu(config):
         number = [f"--num_processes={count}"] if run.num_processes else []
-        yield None, [sys.executable, "-m", __name__, f"--config_file={config}", *number, *script], {}
+        yield None, [sys.executable, "-P", "-m", __name__, f"--config_file={config}", *number, *script], {}
         return
     port = str(_free_port())
     for rank in range(count):
@@ -205,9 +206,7 @@ def _on_cpu(config: Path) -> bool:
 
 
 def _read(config: Path) -> dict[str, Any]:
-    import yaml
-
-    return dict(yaml.safe_load(config.read_text(encoding="utf-8")) or {})
+    return read_yaml(config, "--accelerate-config ")
 
 
 def accelerate() -> None:

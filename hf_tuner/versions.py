@@ -1,7 +1,9 @@
 """Versions of what a result depends on."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from hf_tuner.errors import EnvironmentFault
 
 PACKAGES = ("torch", "transformers", "peft", "datasets", "accelerate", "safetensors", "tokenizers", "huggingface_hub",
             "scikit-learn", "evaluate", "numpy", "bitsandbytes")  # fmt: skip
@@ -18,3 +20,21 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def require_versions() -> None:
+    """Raise EnvironmentFault for a package that is missing or older than hf-tuner's own metadata asks for."""
+    from packaging.requirements import Requirement
+
+    try:
+        asked = [Requirement(line) for line in requires("hf-tuner") or []]
+    except PackageNotFoundError:  # a checkout that was never installed
+        return
+    for need in (need for need in asked if need.marker is None):
+        try:
+            found = version(need.name)
+        except PackageNotFoundError:
+            found = ""
+        if not found or not need.specifier.contains(found, prereleases=True):
+            state = f"{need.name} {found} is installed" if found else f"{need.name} is not installed"
+            raise EnvironmentFault(f'{state}, hf-tuner needs {need.specifier or "any"}: pip install "{need}"')

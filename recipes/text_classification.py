@@ -5,7 +5,7 @@ hf-tuner lora --task text-classification --model bert-base-uncased --dataset sta
 hf-tuner lora --model demo --dataset demo        # embedded model and data, no Hub needed
 """
 
-from hf_tuner import Report, Run, TextClassification, fit, launch, load_data, load_model, load_processor
+from hf_tuner import Report, Run, TextClassification, examine, fit, launch, load_data, load_model, load_processor
 
 DEFAULTS = {"model": "google-bert/bert-base-uncased", "dataset": "stanfordnlp/imdb"}
 
@@ -15,6 +15,7 @@ def recipe(run: Run) -> Report:
     data = load_data(run, TextClassification)
     task = TextClassification.from_data(data, run)
     processor = load_processor(run)
+    data = examine(run, task, processor, data)
     model = load_model(run, task)
     return fit(run, task, model, processor, data)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fault_page import Proofs
 from hub_server import Hub
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error")
@@ -113,3 +114,8 @@ def there(hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Hub:
     connect(monkeypatch, hub.url, tmp_path)
     monkeypatch.setattr(push, "require_same", lambda *_: None)
     return hub
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Remember which tests prove which rows of the fault matrix, for test_fault_page.py."""
+    config.pluginmanager.register(Proofs(), "faults")

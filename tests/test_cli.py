@@ -124,6 +124,7 @@ def test_another_base_of_the_same_shape_is_refused(run: Path, tmp_path: Path) ->
     assert done.returncode == 4 and "fingerprint" in done.stderr
 
 
+@pytest.mark.fault(60)
 def test_the_hub_out_of_reach_is_named_quickly(tmp_path: Path) -> None:
     done = command(
         "lora", cwd=tmp_path, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hf")

@@ -80,6 +80,7 @@ YAMLS = [
 ]
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(("text", "said"), YAMLS, ids=[said for _, said in YAMLS])
 def test_a_hostile_or_broken_yaml_is_refused(text: str, said: str, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
@@ -97,3 +98,18 @@ def test_every_field_of_training_arguments_is_known_with_its_type() -> None:
     known = {f.name: f for f in flags.training_flags()}
     assert {f.name for f in fields(TrainingArguments) if f.init} == set(known)
     assert known["num_train_epochs"].kind is float and known["max_steps"].kind is int and known["bf16"].kind is bool
+
+
+@pytest.mark.fault(72)
+def test_a_value_of_a_yaml_file_is_the_word_one_would_type(tmp_path: Path) -> None:
+    names = "model_revision: 0123456\ndataset: 7e12345\neval_dataset: 2026-11-24\neval_strategy: no\nbf16: no\n"
+    inner = "seed: 12345678901234567\nlr_scheduler_kwargs: {num_cycles: 1e0, power: 2}\nlora: {lora_alpha: 1e1}\n"
+    (tmp_path / "run.yaml").write_text(names + inner)
+    run = flags.parse(["--model", "demo", "--config", str(tmp_path / "run.yaml")], {})
+    assert (run.model_revision, run.dataset, run.eval_dataset) == ("0123456", "7e12345", "2026-11-24")
+    assert run.training == {
+        "eval_strategy": "no",
+        "bf16": False,
+        "lr_scheduler_kwargs": {"num_cycles": 1.0, "power": 2},
+    }
+    assert run.seed == 12345678901234567 and run.method_config.lora_alpha == 10

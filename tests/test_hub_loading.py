@@ -7,13 +7,15 @@ import pytest
 from conftest import write_rows
 from hub_here import connect
 from hub_server import Hub
+from transformers import AutoModelForSequenceClassification
 
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import ArtifactError, EnvironmentFault
 from hf_tuner.hub import pins
 from hf_tuner.hub.manifest import sha256
-from hf_tuner.models.load import load_processor, located, read_weights
+from hf_tuner.models.foreign import sketch_of
+from hf_tuner.models.load import load_config, load_processor, located, read_weights
 from hf_tuner.tasks.text_classification import TextClassification
 
 MODEL, DATA = "alice/tiny", "alice/words"
@@ -58,6 +60,7 @@ def test_an_older_commit_is_read_when_it_is_asked_for(stocked: Hub, tmp_path: Pa
 
 
 @pytest.mark.parametrize("load, kind, repo", [(tokenizer, "model", MODEL), (data, "dataset", DATA)])
+@pytest.mark.fault(60)
 def test_private_gated_and_missing_each_have_a_sentence(
     load: Any, kind: str, repo: str, stocked: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,7 +105,8 @@ def test_a_byte_of_the_weights_that_changed_on_its_way_is_found(
     large = f"/_cdn/{sha256(tiny_model / 'model.safetensors')}"
     run = Run(model=MODEL, output_dir="unused")
     stocked.fail(path=large, method="GET", flip_byte=-9)
-    model, missing = read_weights(run, TextClassification, None, {})
+    sketch = sketch_of(AutoModelForSequenceClassification, load_config(run), MODEL)
+    model, missing = read_weights(run, TextClassification, sketch, {})
     assert "model.safetensors of alice/tiny arrived damaged" in capsys.readouterr().err
     assert missing == ["classifier.bias", "classifier.weight"] and model.num_labels == 2
 

@@ -58,6 +58,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
     server.server_close()
 
 
+@pytest.mark.fault(60)
 def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A closed port: exit 3 in seconds, with the embedded alternative."""
     with socket.socket() as free:
@@ -70,6 +71,7 @@ def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.fault(60)
 def test_a_silent_hub_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A server that takes the connection and never answers."""
     monkeypatch.setattr(reach, "SECONDS", 0.5)
@@ -83,6 +85,7 @@ def test_a_silent_hub_is_waited_for_a_moment_only(monkeypatch: pytest.MonkeyPatc
         assert time.monotonic() - start < 3
 
 
+@pytest.mark.fault(60)
 def test_what_is_cached_needs_no_hub(hub: list[str]) -> None:
     """With a cached copy nothing is asked; without, the Hub is."""
     reach.require_hub("the model x", cached=True)
@@ -91,6 +94,7 @@ def test_what_is_cached_needs_no_hub(hub: list[str]) -> None:
     assert hub == ["/"] or hub == [""]
 
 
+@pytest.mark.fault(60)
 def test_offline_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """HF_HUB_OFFLINE set and nothing in the cache: the message says both."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -134,6 +138,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("raised, kind, said", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.fault(60)
 def test_what_the_hub_refuses_is_one_line(
     raised: Exception, kind: type, said: str, hub: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

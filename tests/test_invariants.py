@@ -1,5 +1,6 @@
 """What must not depend on how the work is cut: batches, accumulation, processes."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_rows
+from conftest import sentence, write_rows
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler
 
+from hf_tuner import finetune
 from hf_tuner.training.batching import LengthBatches
 
 CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
@@ -40,6 +42,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.fault(29)
 def test_update_does_not_depend_on_how_a_batch_is_cut(method: str, tiny_model: Path, tmp_path: Path) -> None:
     # 20 rows: the last update is ragged (4 of 8), which is where a mean of means goes wrong.
     data = tmp_path / "data"
@@ -54,7 +57,36 @@ def test_update_does_not_depend_on_how_a_batch_is_cut(method: str, tiny_model: P
     assert_same(whole, two)
 
 
+@pytest.mark.parametrize("problem", ["multi", "regression"])
+@pytest.mark.fault(29)
+def test_neither_do_update_and_loss_of_other_heads(problem: str, tiny_model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    random = np.random.default_rng(0)
+    rows = [
+        {"text": sentence(random, "food"), "label": ["a", "bc"[i % 2]] if problem == "multi" else i / 7}
+        for i in range(20)
+    ]
+    for split in ("train", "test"):
+        (data / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    weights, logs = [], []
+    for batch, accumulate in CUTS.values():
+        folder = tmp_path / f"{batch}x{accumulate}"
+        finetune(model=str(tiny_model), dataset=str(data), method="full", output_dir=str(folder), optim="sgd", learning_rate=0.1,
+                 max_grad_norm=0, weight_decay=0, warmup_steps=0, lr_scheduler_type="constant", num_train_epochs=1, way_in="random",
+                 probe_rows=0, verify=False, bf16=False, logging_steps=1, save_strategy="no",
+                 per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate)  # fmt: skip
+        weights.append(load_file(folder / "model.safetensors"))
+        entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        logs.append([entry["loss"] for entry in entries if "loss" in entry])
+    assert len(logs[0]) == 3
+    for other, log in zip(weights[1:], logs[1:], strict=True):
+        assert_same(weights[0], other)
+        assert log == pytest.approx(logs[0], rel=1e-5)
+
+
 @pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.fault(29)
 def test_every_cut_deals_the_same_rows_to_the_same_update(cut: str) -> None:
     batch, accumulate = CUTS[cut]
     lengths = np.random.default_rng(0).integers(3, 40, 100)
@@ -82,6 +114,7 @@ def test_batches_hold_texts_of_similar_length() -> None:
     assert padded < 1.05 * lengths.sum()
 
 
+@pytest.mark.fault(29)
 def test_filler_rows_of_several_processes_are_masked() -> None:
     from datasets import Dataset
 

@@ -32,6 +32,7 @@ def test_the_folder_is_not_empty() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.fault(31)
 def test_method_trains_saves_and_reloads_to_the_same_bits(
     method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

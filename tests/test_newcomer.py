@@ -59,6 +59,7 @@ def test_settings_that_cannot_work_are_refused(
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is not None, reason="DeepSpeed is installed")
+@pytest.mark.fault(63)
 def test_a_missing_launcher_is_named(tmp_path: Path) -> None:
     from hf_tuner.config import Run
 

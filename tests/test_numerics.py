@@ -26,6 +26,7 @@ def test_a_diverging_run_stops_with_exit_5_and_names_step_and_rows(
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "head-only"])
+@pytest.mark.fault(31)
 def test_what_is_saved_is_what_was_measured_in_a_fresh_process(
     method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -36,6 +37,7 @@ def test_what_is_saved_is_what_was_measured_in_a_fresh_process(
     assert proof["passed"] and "the same bits" in proof["detail"]
 
 
+@pytest.mark.fault(31)
 def test_a_damaged_save_is_found(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     from datasets import Dataset
     from safetensors.torch import save_file
@@ -65,6 +67,7 @@ def test_what_is_measured_after_autocast_is_what_a_clean_process_measures(
     assert proof["passed"] and "the same bits" in proof["detail"]
 
 
+@pytest.mark.fault(33)
 def test_a_bf16_checkpoint_is_trained_in_float32(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     from transformers import AutoModel, AutoTokenizer
 
@@ -81,6 +84,7 @@ def test_a_bf16_checkpoint_is_trained_in_float32(tiny_model: Path, tiny_data: Pa
     assert len(layers) > 10 and changed > 0.95
 
 
+@pytest.mark.fault(34)
 def test_labels_in_another_order_reorder_the_head_of_a_checkpoint(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +132,7 @@ def test_evaluation_loss_is_the_same_with_two_processes(tiny_model: Path, tmp_pa
 
 
 @pytest.mark.skipif("not __import__('importlib.util').util.find_spec('bitsandbytes')")
+@pytest.mark.fault(32)
 def test_merging_qlora_prints_the_drift_and_refuses_past_the_tolerance(
     tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -143,6 +148,7 @@ def test_merging_qlora_prints_the_drift_and_refuses_past_the_tolerance(
     assert forced.returncode == 0 and (tmp_path / "merged" / "model.safetensors").exists()
 
 
+@pytest.mark.fault(31)
 def test_merging_lora_gives_the_same_predictions(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     finetune(
@@ -153,3 +159,62 @@ def test_merging_lora_gives_the_same_predictions(tiny_model: Path, tiny_data: Pa
     assert "✓ merged = measured" in done.stdout
     merged = command("evaluate", folder / "merged")
     assert merged.returncode == 0 and "accuracy" in merged.stdout
+
+
+def losses(folder: Path) -> list[float]:
+    """Every loss that a run logged."""
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [entry["loss"] for entry in entries if "loss" in entry]
+
+
+@pytest.mark.fault(42)
+def test_workers_change_nothing_and_threads_next_to_nothing(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    settings = {"model": str(tiny_model), "dataset": str(tiny_data), "method": "full", "max_steps": 6, "verify": False,
+                "per_device_train_batch_size": 8, "logging_steps": 1, "probe_rows": 0, "way_in": "random", "save_strategy": "no",
+                "bf16": False}  # fmt: skip
+    before = torch.get_num_threads()
+    try:
+        for name, threads, workers in (("plain", 1, 0), ("one", 1, 1), ("two", 1, 2), ("threads", 2, 0)):
+            torch.set_num_threads(threads)
+            finetune(output_dir=str(tmp_path / name), dataloader_num_workers=workers, **settings)
+    finally:
+        torch.set_num_threads(before)
+    plain = losses(tmp_path / "plain")
+    assert len(plain) == 6 and len(set(plain)) == 6
+    assert losses(tmp_path / "one") == losses(tmp_path / "two") == plain
+    assert losses(tmp_path / "threads") == pytest.approx(plain, rel=1e-6)
+
+
+@pytest.mark.fault(38)
+def test_added_tokens_and_shared_embeddings_come_back_as_they_were(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    from datasets import Dataset
+    from transformers import AutoTokenizer, BartConfig, BartModel
+
+    from hf_tuner.evaluation.predict import logits_of
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_tokens(["parcel42", "<url>"])
+    base = tmp_path / "base"
+    tokenizer.save_pretrained(base)
+    torch.manual_seed(0)
+    eos = tokenizer.sep_token_id  # a BART classifier reads the last one of each text
+    config = BartConfig(vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+                        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64,
+                        pad_token_id=tokenizer.pad_token_id, bos_token_id=2, eos_token_id=eos, decoder_start_token_id=eos,
+                        forced_eos_token_id=eos)  # fmt: skip
+    BartModel(config).save_pretrained(base)
+    rows = Dataset.from_dict({"text": ["rain parcel42 snow", "<url> cheese"]})
+    for method in ("full", "lora"):
+        folder = tmp_path / method
+        report = finetune(model=str(base), dataset=str(tiny_data), method=method, output_dir=str(folder), max_steps=2,
+                          way_in="random", probe_rows=0, learning_rate=1e-2, verify=method == "full")  # fmt: skip
+        assert method != "full" or next(p for p in report.proofs if p["name"] == "saved = measured")["passed"]
+        saved = restore(folder)
+        assert saved.processor(rows["text"][:])["input_ids"] == tokenizer(rows["text"][:])["input_ids"]
+        assert len(saved.processor) == len(tokenizer)
+        model = saved.model.get_base_model() if method == "lora" else saved.model
+        assert torch.equal(model.model.shared.weight, model.model.decoder.embed_tokens.weight)
+        assert len(model.model.shared.weight) == len(tokenizer)
+        assert logits_of(saved, rows).shape == (2, 3)

@@ -77,6 +77,7 @@ def test_a_name_no_repository_can_have_is_a_usage_error(name: str) -> None:
         preflight.checked(Destination(repo=name))
 
 
+@pytest.mark.fault(61)
 def test_a_push_arrives_and_a_second_sends_nothing(there: Hub, run: Path) -> None:
     first = share(run)
     assert {WEIGHTS, FILE, "README.md"} <= files_of(there) and first.sent > 5
@@ -100,6 +101,7 @@ PASSING = {
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
+@pytest.mark.fault(60, 61)
 def test_what_passes_is_tried_again(fault: dict[str, Any], there: Hub, run: Path) -> None:
     there.create("model", REPO)
     scripted = there.fail(**fault)
@@ -107,6 +109,7 @@ def test_what_passes_is_tried_again(fault: dict[str, Any], there: Hub, run: Path
     assert scripted.hits == 1 and FILE in files_of(there)
 
 
+@pytest.mark.fault(61)
 def test_a_lost_answer_makes_one_commit(there: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there.create("model", REPO)
     there.fail(path="/commit/", lose_reply=True)
@@ -127,6 +130,7 @@ LASTING = {
 }
 
 
+@pytest.mark.fault(60, 61)
 @pytest.mark.parametrize("fault, said", LASTING.values(), ids=LASTING)
 def test_what_lasts_ends_with_exit_3_and_harms_nothing(fault: dict[str, Any], said: str, there: Hub, run: Path) -> None:
     there.create("model", REPO)
@@ -140,6 +144,7 @@ def test_what_lasts_ends_with_exit_3_and_harms_nothing(fault: dict[str, Any], sa
     assert {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()} == before
 
 
+@pytest.mark.fault(60)
 def test_no_hub_at_all(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -150,6 +155,7 @@ def test_no_hub_at_all(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
             share(run)
 
 
+@pytest.mark.fault(60)
 def test_a_hub_that_hangs_from_the_start(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(reach, "SECONDS", 1.0)
     with hanging_port() as port:
@@ -178,6 +184,7 @@ def test_more_files_than_one_commit_takes_change_main_once(there: Hub, run: Path
     assert len(heads) == 2  # before and after: never a half
 
 
+@pytest.mark.fault(61)
 def test_a_failure_between_the_parts_leaves_main_as_it_was(there: Hub, tmp_path: Path) -> None:
     there.create("model", REPO)
     many = {f"figures/f{n}.png": _file(tmp_path / f"{n}", b"%d" % n) for n in range(250)}
@@ -197,6 +204,7 @@ def test_foreign_files_are_left_alone_and_our_stale_ones_go(there: Hub, run: Pat
     assert "model.safetensors" not in files_of(there)
 
 
+@pytest.mark.fault(61)
 def test_a_branch_that_moved_once_is_looked_at_anew(there: Hub, run: Path) -> None:
     there.create("model", REPO)
     there.fail(path="/commit/", status=412)
@@ -295,6 +303,7 @@ def test_what_would_answer_differently_is_not_pushed(run: Path, tmp_path: Path) 
             push.require_same(run, ready)
 
 
+@pytest.mark.fault(62, "S8")
 def test_the_token_in_any_file_stops_the_push(
     there: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +319,7 @@ def test_the_token_in_any_file_stops_the_push(
     assert "hf_CANARY12345" not in str(caught.value)
 
 
+@pytest.mark.fault(62, "S9")
 def test_planted_files_are_not_public(run: Path, tmp_path: Path) -> None:
     copy = _copy(run, tmp_path / "copy")
     for name in (".env", "training_args.bin", "optimizer.pt", "train.csv", "adapter_model.bin", "notes.md"):
@@ -320,6 +330,7 @@ def test_planted_files_are_not_public(run: Path, tmp_path: Path) -> None:
                                              "notes.md", "vocab.txt"}  # fmt: skip
 
 
+@pytest.mark.fault(61)
 def test_a_failing_push_after_training_says_the_command_that_tries_again(run: Path) -> None:
     to = Destination(repo=REPO, private=True, revision="dev")
     assert (

@@ -28,7 +28,20 @@ class Words(argparse.ArgumentParser):
                 close = catalog.nearest(word, flags)
                 told.append(f"{self.prog}: unknown {word}" + (f"; did you mean {close}?" if close else ""))
             raise UsageError("\n".join(told))
+        if getattr(seen, "trust_remote_code", False):
+            from hf_tuner.models.trust import allow
+
+            allow()
         return seen
+
+    def code(self) -> "Words":
+        """Add the flag without which the code of a run's base is never run, whatever the run says of itself."""
+        self.add_argument(
+            "--trust-remote-code",
+            action="store_true",
+            help="run the code that the base brings, at the commit of the run",
+        )
+        return self
 
     def run_folder(self) -> "Words":
         """Add the RUN word that most verbs take."""

@@ -1,27 +1,75 @@
-"""check: the data audit alone, before any model is touched."""
+"""check: the audit alone, of the data and, with --model, of how model, disk and folders suit it."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from hf_tuner import flags
+from hf_tuner import catalog, flags
 from hf_tuner.cli._words import Words
-from hf_tuner.console import say
+from hf_tuner.console import duration, say, warn
+from hf_tuner.errors import UsageError
+from hf_tuner.launching import default_folder
+
+NO_MODEL = "none"
 
 
 def main(words: Sequence[str]) -> None:
-    """hf-tuner check DATASET [--task text-classification] [any data flag of a run]"""
-    parser = Words("check", __doc__)
+    """hf-tuner check DATASET [--model ID_OR_FOLDER] [--method lora] [any flag of a run]"""
+    parser = Words("check", str(main.__doc__))
     parser.add_argument("dataset", help="file, folder or Hub id")
-    parser.add_argument("--task", default="text-classification")
     if not words or words[0].startswith("-"):
         seen = parser.read(words)
     else:
-        seen, _ = parser.parse_known_args(list(words))
+        seen, _ = parser.parse_known_args(list(words[:1]))
     rest = list(words[1:])
-    run = flags.parse(["--dataset", seen.dataset, "--model", "none", "--output-dir", ".", *rest], {})
-    from hf_tuner.data.load import load_data
-    from hf_tuner.models.restore import task_class
+    run = flags.parse(["--dataset", seen.dataset, "--model", NO_MODEL, *rest], {})
+    run = replace(run, output_dir=run.output_dir or default_folder(run))
+    start = time.monotonic()
+    if _is_images(run.dataset):
+        _images(run)
+        return
+    _examine(run)
+    say(f"nothing stands in the way of training {run.task} ({duration(time.monotonic() - start)})")
 
-    task = task_class(run.task)
-    data = load_data(run, task)
-    task.from_data(data, run)
-    say(f"nothing stands in the way of training {run.task}")
+
+def _is_images(dataset: str) -> bool:
+    from hf_tuner.data.image_folders import is_image_folder
+
+    return is_image_folder(Path(dataset).expanduser())
+
+
+def _images(run: Any) -> None:
+    """The audit of an image folder. Raises UsageError with everything that is wrong with it."""
+    from hf_tuner.data.image_folders import audit_images, lines
+
+    folder = Path(run.dataset).expanduser()
+    found = audit_images(
+        folder, skip_bad=run.skip_bad, follow_symlinks=run.follow_symlinks, fail_on_leak=run.fail_on_leak
+    )
+    say(f"{'data':<9} {folder}")
+    for name, text in lines(found).items():
+        say(f"{name:<9} {text}")
+    for warning in found.warnings:
+        warn(warning)
+    if found.errors:
+        raise UsageError("\n".join(found.errors))
+    say("nothing is wrong with the images; training on images is not part of this version yet")
+
+
+def _examine(run: Any) -> None:
+    from hf_tuner.data.load import load_data
+    from hf_tuner.data.places import require_cache, require_output
+
+    kind = catalog.task_class(run.task)
+    data = load_data(run, kind)
+    task = kind.from_data(data, run)
+    if run.model == NO_MODEL:
+        require_output(run.folder)
+        require_cache()
+        return
+    from hf_tuner.models.load import load_processor
+    from hf_tuner.training.examine import examine
+
+    examine(run, task, load_processor(run), data)

@@ -9,7 +9,7 @@ from hf_tuner.console import say, table
 
 def main(words: Sequence[str]) -> None:
     """hf-tuner evaluate RUN [--dataset …] [--split test] [--output scores.json]"""
-    parser = Words("evaluate", __doc__).run_folder()
+    parser = Words("evaluate", __doc__).run_folder().code()
     parser.add_argument("--dataset", help="file, folder or Hub id (default: the one the run was trained on)")
     parser.add_argument("--dataset-config", help="configuration of a Hub dataset")
     parser.add_argument("--split", help="which split to measure on (default: test, else validation)")

@@ -7,7 +7,7 @@ from hf_tuner.cli._words import Words
 
 def main(words: Sequence[str]) -> None:
     """hf-tuner merge RUN [--output FOLDER] [--force]"""
-    parser = Words("merge", __doc__).run_folder()
+    parser = Words("merge", __doc__).run_folder().code()
     parser.add_argument("--output", help="where the merged model goes (default: RUN/merged)")
     parser.add_argument(
         "--tolerance", type=float, default=1e-5, help="largest drift of logits allowed, relative to their scale"

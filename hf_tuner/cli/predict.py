@@ -10,7 +10,7 @@ from hf_tuner.errors import UsageError
 
 def main(words: Sequence[str]) -> None:
     """hf-tuner predict RUN --input texts.csv --output out.csv [--probabilities]"""
-    parser = Words("predict", __doc__).run_folder()
+    parser = Words("predict", __doc__).run_folder().code()
     parser.add_argument("--input", required=True, help="csv, tsv, json, jsonl or parquet file with the task's columns")
     parser.add_argument("--output", required=True, help="CSV to write: the input's columns, prediction, score")
     parser.add_argument("--columns", help='which column is what: "text=review"')

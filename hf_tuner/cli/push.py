@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hf_tuner.cli._words import Words
+from hf_tuner.errors import ArtifactError
+from hf_tuner.plain_yaml import read_yaml
 
 
 def main(words: Sequence[str]) -> None:
     """hf-tuner push RUN [--hub-model-id user/name] [--hub-private-repo] [--hub-revision BRANCH | --create-pr]"""
-    parser = Words("push", __doc__)
+    parser = Words("push", __doc__).code()
     parser.add_argument("run", metavar="RUN", help="folder of a finished run, or of a merged model")
     parser.add_argument(
         "--hub-model-id", "--hub_model_id", help="user/name (default: the folder's name, of your own user)"
@@ -41,7 +43,5 @@ def main(words: Sequence[str]) -> None:
 
 def _told(folder: Path) -> dict[str, Any]:
     """What the run itself was told about its push; flags beat it."""
-    import yaml
-
     settings = folder / "run.yaml"
-    return dict(yaml.safe_load(settings.read_text(encoding="utf-8"))) if settings.is_file() else {}
+    return read_yaml(settings, wrong=ArtifactError) if settings.is_file() else {}

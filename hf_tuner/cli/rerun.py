@@ -5,10 +5,11 @@ from typing import Any
 
 from hf_tuner import catalog
 from hf_tuner.cli._words import Words
-from hf_tuner.errors import UsageError
+from hf_tuner.errors import ArtifactError, UsageError
+from hf_tuner.plain_yaml import read_yaml
 
-OF_THE_FIRST_RUN = ("output_dir", "overwrite", "resume", "push_to_hub", "create_pr")
-"""Settings that say where the first run went, not what it did."""
+OF_THE_FIRST_RUN = ("output_dir", "overwrite", "resume", "push_to_hub", "create_pr", "logging_dir", "trust_remote_code")
+"""Settings that say where the first run went and whom it trusted, not what it did."""
 
 
 def main(words: Sequence[str]) -> None:
@@ -28,7 +29,7 @@ def main(words: Sequence[str]) -> None:
 
     folder = local_run(name)
     manifest = read_manifest(folder)
-    settings = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    settings = read_yaml(folder / "run.yaml", wrong=ArtifactError, words=True)
     again = pinned(
         {k: v for k, v in settings.items() if k not in OF_THE_FIRST_RUN and not k.startswith("hub_")}, manifest
     )

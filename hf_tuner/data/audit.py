@@ -14,16 +14,11 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from hf_tuner.console import count
+from hf_tuner.data import store
 from hf_tuner.data.splits import keep
+from hf_tuner.data.texts import FEW_ROWS, TEXTS, check_texts, share
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, is_empty, text_of
-
-TEXTS = ("text", "text_pair")
-BATCH = 10_000
-HUGE = 1_000_000
-"""Characters past which a text is remarked on (the encoder cuts it before tokenising)."""
-FEW_ROWS = 10
-"""With fewer training rows, suspicions about classes are warnings instead of errors."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,8 @@ class Audit:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """rows, dropped, classes (name → training rows), unused (classes a split lacks), characters (p50, p95, max),
-    duplicates in train, leaked (rows of a split that stand in train), and examples (rows quoted, for the screen only:
+    duplicates in train, conflicts (texts of train with more than one label), leaked (rows of a split that stand in
+    train), and examples (rows quoted, for the screen only:
     warnings are published with the run, rows are not)."""
 
 
@@ -47,12 +43,13 @@ def audit(
     place: Callable[[str, int], tuple[str, int]] | None = None,
     columns: Mapping[str, str] | None = None,
     cleaned: Audit | None = None,
+    fail_on_leak: bool = False,
 ) -> Audit:
     """Check all splits. `labels` is what was inferred from train (None: labels are not looked at).
 
     `place` turns a split and a row index into a file name and row number, `columns` canonical names into those of
-    the data: both only serve the messages. `cleaned` is what `clean` said when it has run before. Nothing is raised
-    for bad rows: they are in `errors`.
+    the data: both only serve the messages. `cleaned` is what `clean` said when it has run before. With `fail_on_leak`,
+    evaluation rows that stand in train are an error. Nothing is raised for bad rows: they are in `errors`.
     """
     names = _names(data, columns)
     first = cleaned or clean(data, drop_empty=drop_empty, place=place, columns=columns)
@@ -62,7 +59,7 @@ def audit(
     if all(rows.num_rows for rows in found.data.values()):
         if labels is not None and "label" in found.data["train"].column_names:
             _check_labels(found, labels, names["label"])
-        _check_texts(found, names)
+        check_texts(found, names, fail_on_leak)
     return found
 
 
@@ -101,18 +98,17 @@ def clean(
     place, names = place or (lambda split, index: (split, index + 1)), _names(data, columns)
     found = Audit(DatasetDict(), facts={"dropped": {}})
     for split, rows in data.items():
-        empty: set[int] = set()
+        empty = np.empty(0, np.int64)
         for column in (name for name in (*TEXTS, "label") if name in rows.column_names):
             indices = _empty_rows(rows, column)
-            said = _empty(split, indices, rows.num_rows, names[column], place) if indices else ""
+            said = _empty(split, indices, rows.num_rows, names[column], place) if len(indices) else ""
             if said and column == "text_pair":
                 found.warnings.append(said)
             elif said:
-                empty.update(indices)
+                empty = np.union1d(empty, indices)
                 found.errors.extend([] if drop_empty else [f"{said}; --drop-empty skips them"])
-        kept = np.setdiff1d(np.arange(rows.num_rows), sorted(empty))
-        found.data[split] = keep(rows, kept) if empty else rows
-        if empty:
+        found.data[split] = keep(rows, np.setdiff1d(np.arange(rows.num_rows), empty)) if len(empty) else rows
+        if len(empty):
             _count_empty(found, split, len(empty), rows.num_rows, drop_empty)
     return found
 
@@ -130,11 +126,11 @@ def _names(data: Mapping[str, Dataset], columns: Mapping[str, str] | None) -> di
     return {**{name: name for rows in data.values() for name in rows.column_names}, **(columns or {})}
 
 
-def _empty_rows(rows: Dataset, column: str) -> list[int]:
+def _empty_rows(rows: Dataset, column: str) -> np.ndarray:
     """Indices of rows where a column is null, NaN, blank, or a class label of -1."""
     missing = -1 if isinstance(rows.features[column], ClassLabel) else None
-    result: list[int] = []
-    for start, array in _batches(rows, column):
+    result = [np.empty(0, np.int64)]
+    for start, array in store.column(rows, column):
         kind = array.type
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):
             mask = pc.or_kleene(pc.is_null(array), pc.equal(pc.utf8_trim_whitespace(array), ""))
@@ -144,12 +140,12 @@ def _empty_rows(rows: Dataset, column: str) -> list[int]:
             mask = pc.is_null(array, nan_is_null=True)
         else:
             mask = pc.is_null(array)
-        result += (np.flatnonzero(pc.fill_null(mask, True).to_numpy(zero_copy_only=False)) + start).tolist()
-    return result
+        result.append(np.flatnonzero(pc.fill_null(mask, True).to_numpy(zero_copy_only=False)) + start)
+    return np.concatenate(result)
 
 
-def _empty(split: str, indices: Sequence[int], total: int, column: str, place: Callable[..., tuple[str, int]]) -> str:
-    spots = [place(split, index) for index in indices[:5]]
+def _empty(split: str, indices: np.ndarray, total: int, column: str, place: Callable[..., tuple[str, int]]) -> str:
+    spots = [place(split, int(index)) for index in indices[:5]]
     file = spots[0][0]
     numbers = ", ".join(str(n) for f, n in spots if f == file) + (", …" if len(indices) > 5 else "")
     plural = "s" * (len(indices) != 1)
@@ -172,9 +168,10 @@ def _check_labels(found: Audit, labels: Labels, column: str) -> None:
             f'column "{column}" has one class only ("{next(iter(train))}", {count(total)} rows): nothing to learn; '
             "give rows of another class, or name another column: --columns label=COLUMN"
         )
-    _check_unseen(found, labels, counts, column)
+    ids = labels.problem == "single" and _check_ids(found, train, total, column)
+    if not ids:  # of ids, most are never seen
+        _check_unseen(found, labels, counts, column)
     if labels.problem == "single":
-        _check_ids(found, train, total, column)
         _check_balance(found, train, total, column)
     found.warnings.extend(_near_names(list(train), column))
     odd = [name for name in train if name.startswith("-") and name[1:].isdecimal()]
@@ -203,19 +200,21 @@ def _check_unseen(found: Audit, labels: Labels, counts: Mapping[str, Counter[str
             found.errors.append(f"{text}; add such rows to train, leave them out, or mend the spelling")
 
 
-def _check_ids(found: Audit, train: Counter[str], total: int, column: str) -> None:
+def _check_ids(found: Audit, train: Counter[str], total: int, column: str) -> bool:
+    """Whether labels are nearly as many as rows, and so an error."""
     if len(train) <= total / 2 or len(train) < 3:
-        return
+        return False
     shown = ", ".join(list(train)[:5])
     text = f'column "{column}" has {count(len(train))} classes in {count(total)} rows ({shown}, …):'
     cure = "ids or numbers? Name another column (--columns label=COLUMN) or use --problem regression"
     (found.errors if total >= FEW_ROWS else found.warnings).append(f"{text} {cure}")
+    return total >= FEW_ROWS
 
 
 def _check_balance(found: Audit, train: Counter[str], total: int, column: str) -> None:
     name, most = train.most_common(1)[0]
     if len(train) > 1 and most > 0.98 * total:
-        found.warnings.append(f'column "{column}" is nearly constant: {_share(most / total)} of train is "{name}"')
+        found.warnings.append(f'column "{column}" is nearly constant: {share(most / total)} of train is "{name}"')
     single = sorted(name for name, n in train.items() if n == 1)
     if single and len(train) <= total / 2:
         shown = ", ".join(single[:5]) + (", …" if len(single) > 5 else "")
@@ -224,12 +223,13 @@ def _check_balance(found: Audit, train: Counter[str], total: int, column: str) -
 
 def _check_numbers(found: Audit, column: str) -> None:
     for split, rows in found.data.items():
-        values = np.array([_float(value) for value in rows["label"][:]])
+        values = np.concatenate([[_float(v) for v in a.to_pylist()] for _, a in store.column(rows, "label")])
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             shown = rows[int(bad[0])]["label"]
             found.errors.append(
-                f'{split}: {count(len(bad))} values of column "{column}" are not numbers (first: "{shown}")'
+                f'{split}: column "{column}" is not a number in {count(len(bad))} of {count(rows.num_rows)} rows '
+                f'(first: "{shown}"); mend them, or --problem single makes each value a class'
             )
         elif split == "train" and values.max() == values.min():
             found.errors.append(f'column "{column}" is {values[0]:g} in every training row: nothing can be learnt')
@@ -250,7 +250,7 @@ def _label_counts(rows: Dataset, labels: Labels) -> Counter[str]:
     inner = getattr(feature, "feature", feature)
     own = getattr(inner, "names", None)
     result: Counter[str] = Counter()
-    for _, array in _batches(rows, "label"):
+    for _, array in store.column(rows, "label"):
         if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
             array = array.flatten()
         for value, number in ((p["values"], p["counts"]) for p in pc.value_counts(array).to_pylist()):
@@ -270,102 +270,6 @@ def _near_names(names: Sequence[str], column: str) -> list[str]:
         return []
     shown = "; ".join(" / ".join(f'"{name}"' for name in group) for group in alike[:5])
     return [f'column "{column}": classes that differ only in case, spaces or zeros: {shown}; are they the same?']
-
-
-# --- texts
-
-
-def _check_texts(found: Audit, names: Mapping[str, str]) -> None:
-    texts = [name for name in TEXTS if name in found.data["train"].column_names]
-    if not texts:
-        return
-    hashes = {split: _hashes(rows, texts) for split, rows in found.data.items()}
-    train, counts = np.unique(hashes["train"], return_counts=True)
-    extra = int((counts - 1).sum())
-    found.facts["duplicates"] = extra
-    total = len(hashes["train"])
-    if extra:
-        found.warnings.append(
-            f"train: {count(extra)} of {count(total)} rows repeat the text of another ({_share(extra / total)})"
-        )
-    if counts.max() > max(total / 2, FEW_ROWS - 1):
-        found.warnings.append(
-            f'column "{names[texts[0]]}" is nearly constant: one text fills {_share(counts.max() / total)} of train'
-        )
-    found.facts["leaked"] = {}
-    for split in hashes:
-        if split != "train":
-            _check_leak(found, split, np.flatnonzero(np.isin(hashes[split], train)))
-    _check_sizes(found, texts, names)
-
-
-def _check_leak(found: Audit, split: str, rows: np.ndarray) -> None:
-    found.facts["leaked"][split] = len(rows)
-    if not len(rows):
-        return
-    total = found.data[split].num_rows
-    shown = " ".join(found.data[split][int(rows[0])]["text"].split())
-    shown = shown if len(shown) <= 50 else shown[:49] + "…"
-    found.warnings.append(
-        f"{split}: {count(len(rows))} of {count(total)} rows ({_share(len(rows) / total)}) stand in train too: "
-        "results on them flatter the model"
-    )
-    found.facts.setdefault("examples", []).append(f'such a row of {split} is "{shown}"')
-
-
-def _check_sizes(found: Audit, texts: Sequence[str], names: Mapping[str, str]) -> None:
-    lengths = np.zeros(3)
-    huge = zeros = numeric = 0
-    for split, rows in found.data.items():
-        sizes = np.zeros(rows.num_rows, dtype=np.int64)
-        for name in texts:
-            for start, array in _batches(rows, name):
-                sizes[start : start + len(array)] += pc.fill_null(pc.utf8_length(array), 0).to_numpy(
-                    zero_copy_only=False
-                )
-                zeros += pc.sum(pc.match_substring(array, "\x00")).as_py() or 0
-                if split == "train" and name == "text":
-                    numeric += pc.sum(pc.match_substring_regex(array, r"^\s*[-+]?[\d.,]+\s*$")).as_py() or 0
-        huge += int((sizes > HUGE).sum())
-        if split == "train":
-            lengths = np.percentile(sizes, [50, 95, 100])
-    found.facts["characters"] = {k: int(v) for k, v in zip(("p50", "p95", "max"), lengths, strict=True)}
-    if huge:
-        found.warnings.append(f"{count(huge)} texts have over a million characters; only their beginning is read")
-    if zeros:
-        found.warnings.append(f"{count(zeros)} texts hold NUL characters (kept): is the encoding right?")
-    if numeric > 0.95 * found.data["train"].num_rows:
-        found.warnings.append(f'column "{names["text"]}" holds numbers only: is it the text? --columns text=COLUMN')
-
-
-def _hashes(rows: Dataset, texts: Sequence[str]) -> np.ndarray:
-    """8-byte hashes [rows] of the texts without regard to case and spacing."""
-    result = np.empty(rows.num_rows, dtype=np.int64)
-    for start in range(0, rows.num_rows, BATCH):
-        batch = rows.select_columns(list(texts)).with_format(None)[start : start + BATCH]
-        columns = [[" ".join((text or "").casefold().split()) for text in batch[name]] for name in texts]
-        keys = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
-        # Python's own 64-bit hash: it changes from process to process, and these live in one.
-        result[start : start + BATCH] = [hash(key) for key in keys]
-    return result
-
-
-def _batches(rows: Dataset, column: str) -> Any:
-    """(index of the first row, Arrow array) for each batch of a column."""
-    narrow = rows.select_columns([column]).with_format("arrow")
-    for start in range(0, rows.num_rows, BATCH):
-        array = narrow[start : start + BATCH][column]
-        array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-        if isinstance(array, pa.ChunkedArray):  # more text than one array can hold
-            for chunk in array.chunks:
-                yield start, chunk
-                start += len(chunk)
-        else:
-            yield start, array
-
-
-def _share(share: float) -> str:
-    return "under 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def _float(value: Any) -> float:

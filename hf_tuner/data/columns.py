@@ -120,7 +120,7 @@ def _find(
             return same
     if strict:
         return None
-    plain = [column for column in free if not _tokens(column) & (SIDE_WORDS | others)]
+    plain = [c for c in free if not _tokens(c) & (SIDE_WORDS | others) and not _is_value(c)]
     holding = [column for column in plain if _tokens(column) & set(accepted)]
     if len(holding) == 1:
         return holding[0]
@@ -156,6 +156,10 @@ def _not_found(
         lines.append(
             f"the first line looks like data: is the header missing? It should name the columns ({','.join(wanted)})"
         )
+    held = next((s for s in (",", ";", "\t", "|") if len(available) == 1 and s in available[0]), None)
+    if held:
+        lines.append(f'is the separator "{"tab" if held == chr(9) else held}" and not what --separator says?')
+        return "\n".join(lines)
     lines.append(f"say which: --columns {','.join(f'{name}={column}' for name, column in guesses.items())}")
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """Read CSV, TSV, JSON, JSON Lines and Parquet files, and say exactly what is wrong with a broken one.
 
-Text files are streamed line by line into Arrow: memory is the size of the columns, never of a single huge line.
+Files are streamed into Arrow, text line by line; what is more than a few megabytes lies on disk (see `store`).
 Cells of a CSV file stay the text they are: "NA", "null" and "007" are not turned into anything.
 """
 
@@ -8,7 +8,9 @@ import codecs
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from datasets.fingerprint import generate_random_fingerprint
 
 from hf_tuner.catalog import nearest
+from hf_tuner.console import Progress
+from hf_tuner.data import store
+from hf_tuner.data.archives import DamagedArchive
+from hf_tuner.data.archives import check as check_archive
 from hf_tuner.errors import EnvironmentFault, UsageError
 
 KINDS = {
@@ -31,7 +36,9 @@ KINDS = {
 }
 LINE_LIMIT = 16_000_000
 """Longest line, and longest field, in characters."""
-CHUNK_ROWS, CHUNK_CHARACTERS = 10_000, 64_000_000
+CHUNK_ROWS, CHUNK_CHARACTERS = 10_000, 16_000_000
+WATCH = 20_000
+"""Lines between two looks at how far a file is read."""
 SEPARATORS = (",", ";", "\t", "|")
 SPOKEN = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 MAGIC = {
@@ -76,25 +83,30 @@ def read_file(path: Path, reading: Reading | None = None) -> Dataset:
     try:
         if path.stat().st_size == 0:
             raise UsageError(f"{path.name} is empty (0 bytes)")
-        table = _READERS[kind](path, mine)
+        with suppress(DamagedArchive):  # said below, as of any broken data file
+            check_archive(path)
+        tables = _READERS[kind](path, mine)
     except OSError as error:
         raise EnvironmentFault(f"cannot read {path}: {error.strerror or error}") from error
     if reading is None and mine.faults:
         raise UsageError(next(iter(mine.faults.values())))
-    # Without a fingerprint given, `datasets` would pickle the whole table to make one.
-    return Dataset(table, fingerprint=generate_random_fingerprint())
+    return store.dataset(tables)
 
 
-def read_csv(path: Path, reading: Reading) -> pa.Table:
-    """A table of strings, one column for each field of the header."""
-    encoding = check_text(path, reading.encoding)
-    separator = _separator(path, encoding, reading)
-    literal = separator == "\t" and _quotes_are_text(path, encoding)
-    if literal:
-        reading.notes.append(f"{path.name}: quotes do not pair up, so they are read as plain text")
-    rows = _records(path, encoding, separator, literal)
-    names = _header(path, next(rows, (1, []))[1])
-    return _collect(path, names, rows, separator)
+def read_csv(path: Path, reading: Reading) -> list[pa.Table]:
+    """Tables of strings, one column for each field of the header."""
+    limit = csv.field_size_limit(LINE_LIMIT)  # a setting of the whole module: put back below
+    try:
+        encoding = check_text(path, reading.encoding)
+        separator = _separator(path, encoding, reading)
+        literal = separator == "\t" and _quotes_are_text(path, encoding)
+        if literal:
+            reading.notes.append(f"{path.name}: quotes do not pair up, so they are read as plain text")
+        rows = _records(path, encoding, separator, literal)
+        names = _header(path, next(rows, (1, []))[1])
+        return _collect(path, names, rows, separator)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def check_text(path: Path, encoding: str | None) -> str:
@@ -116,13 +128,20 @@ def check_text(path: Path, encoding: str | None) -> str:
     return "utf-8-sig"
 
 
-def text_lines(path: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends, read one at a time. Raises UsageError at bytes that are no text and at endless lines."""
+def text_lines(path: Path, encoding: str, *, watched: bool = False) -> Iterator[str]:
+    """Lines with their ends, read one at a time. Raises UsageError at bytes that are no text and at endless lines.
+
+    A `watched` reading shows how far it is when it takes long.
+    """
+    progress = Progress(f"reading {path.name}", path.stat().st_size) if watched else None
     try:
-        with io.TextIOWrapper(open_bytes(path), encoding=encoding, newline="") as stream:  # type: ignore[type-var]
+        with path.open("rb") as raw:
+            stream = io.TextIOWrapper(_unpacked(raw), encoding=encoding, newline="")  # type: ignore[type-var]
             number = 0
             while line := stream.readline(LINE_LIMIT):
                 number += 1
+                if progress and number % WATCH == 0:
+                    progress.at(raw.tell(), f"{number:,} lines")
                 if len(line) >= LINE_LIMIT:
                     raise UsageError(
                         f"{path.name} line {number} is longer than {LINE_LIMIT // 10**6} million characters"
@@ -130,22 +149,36 @@ def text_lines(path: Path, encoding: str) -> Iterator[str]:
                 yield line
     except UnicodeError as error:
         raise UsageError(_undecodable(path, encoding)) from error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"{path.name}: the compressed file is damaged or cut short ({error})") from error
+    finally:
+        if progress:
+            progress.end()
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[Any]:
+    """The bytes of a file, unpacked when it is gzip whatever its name says.
+
+    Raises UsageError when what is inside is damaged.
+    """
+    try:
+        with path.open("rb") as raw:
+            yield _unpacked(raw)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UsageError(f"{path.name}: the compressed file is damaged or cut short ({error})") from error
 
 
-def open_bytes(path: Path) -> io.BufferedIOBase:
-    """The bytes of a file, unpacked when it is gzip whatever its name says."""
-    with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-    return gzip.GzipFile(path) if packed else path.open("rb")
+def _unpacked(raw: Any) -> Any:
+    packed = raw.peek(2)[:2] == b"\x1f\x8b"
+    return gzip.GzipFile(fileobj=raw) if packed else raw
 
 
 def _codec(name: str) -> str:
     try:
         found = codecs.lookup(name)
-        b"".decode(name)  # codecs such as "hex" are not between bytes and text
-    except (LookupError, UnicodeError) as error:
+        io.TextIOWrapper(io.BytesIO(), encoding=name).read()  # codecs such as "hex" are not between bytes and text
+    except (LookupError, ValueError) as error:
         known = ["utf-8", "utf-16", "latin-1", "cp1252", "iso-8859-15", "shift_jis", "gb18030", "big5", "koi8-r"]
         close = nearest(name, known)
         hint = f'; did you mean "{close}"?' if close else f"; such as {', '.join(known)}"
@@ -202,7 +235,10 @@ def _sample(path: Path, encoding: str) -> list[str]:
 
 def _agreement(lines: list[str], separator: str) -> float:
     """Share of the rows that have as many fields as the header, for a header of two fields or more."""
-    counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+    try:
+        counts = [len(row) for row in csv.reader(lines, delimiter=separator) if row]
+    except csv.Error:  # it is said, with its line, when the rows are read
+        return 0.0
     if not counts or counts[0] < 2:
         return 0.0
     return sum(c == counts[0] for c in counts) / len(counts)
@@ -227,8 +263,7 @@ def _quotes_are_text(path: Path, encoding: str) -> bool:
 
 def _records(path: Path, encoding: str, separator: str, literal: bool) -> Iterator[tuple[int, list[str]]]:
     """First line number and fields of each record; blank lines are skipped."""
-    limit = csv.field_size_limit(LINE_LIMIT)  # a setting of the whole module: put back below
-    lines = text_lines(path, encoding)
+    lines = text_lines(path, encoding, watched=True)
     quoting: Any = csv.QUOTE_NONE if literal else csv.QUOTE_MINIMAL
     reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
     start = 1
@@ -243,29 +278,31 @@ def _records(path: Path, encoding: str, separator: str, literal: bool) -> Iterat
             f'{path.name} line {start}: the quotes (") of this row do not pair up{reach}; '
             'a quote inside a quoted text is written twice ("")'
         ) from error
-    finally:
-        csv.field_size_limit(limit)
 
 
 def _header(path: Path, fields: list[str]) -> list[str]:
     names = [name.strip() or f"column {i + 1}" for i, name in enumerate(fields)]
     if not any(name.strip() for name in fields):
         raise UsageError(f"{path.name} line 1: expected a header with the column names, such as text,label")
+    if any("\0" in name for name in names):
+        raise UsageError(
+            f"{path.name} line 1: a column's name holds a zero byte; is this a text file, and its --encoding?"
+        )
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f'{path.name} line 1: duplicate column "{twice[0]}" ({", ".join(names)}); rename one')
     return names
 
 
-def _collect(path: Path, names: list[str], rows: Iterator[tuple[int, list[str]]], separator: str) -> pa.Table:
+def _collect(path: Path, names: list[str], rows: Iterator[tuple[int, list[str]]], separator: str) -> list[pa.Table]:
     schema = pa.schema([(name, pa.string()) for name in names])
-    batches: list[pa.RecordBatch] = []
+    shelf = store.Shelf()
     chunk: list[list[str]] = []
     size = 0
 
     def flush() -> None:
         columns = [pa.array(column, pa.string()) for column in zip(*chunk, strict=True)]
-        batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+        shelf.put(pa.Table.from_arrays(columns, schema=schema))
         chunk.clear()
 
     for line, fields in rows:
@@ -278,9 +315,10 @@ def _collect(path: Path, names: list[str], rows: Iterator[tuple[int, list[str]]]
             size = 0
     if chunk:
         flush()
-    if not batches:
+    tables = shelf.tables()
+    if not tables:
         raise UsageError(f"{path.name} has a header but no rows (columns: {', '.join(names)[:200]})")
-    return pa.Table.from_batches(batches, schema=schema)
+    return tables
 
 
 def _ragged(path: Path, line: int, fields: list[str], names: list[str], separator: str) -> str:
@@ -294,21 +332,36 @@ def _ragged(path: Path, line: int, fields: list[str], names: list[str], separato
     return f"{path.name} line {line}: {found} where the header has {len(names)} ({shown}); {cause}"
 
 
-def _read_json(path: Path, reading: Reading) -> pa.Table:
+def _read_json(path: Path, reading: Reading) -> list[pa.Table]:
     from hf_tuner.data.jsonfiles import read_json
 
     return read_json(path, reading)
 
 
-def _read_parquet(path: Path, reading: Reading) -> pa.Table:
+def _read_parquet(path: Path, reading: Reading) -> list[pa.Table]:
+    shelf = store.Shelf()
     try:
-        table = pq.read_table(path, memory_map=True)
-    except (pa.ArrowException, ValueError) as error:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            total, done = file.metadata.num_rows, 0
+            progress = Progress(f"reading {path.name}", total)
+            for batch in file.iter_batches(CHUNK_ROWS):
+                shelf.put(_without_dictionaries(pa.Table.from_batches([batch])))
+                done += batch.num_rows
+                progress.at(done, f"{done:,} rows")
+            progress.end()
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         cause = " ".join(str(error).split())[:160]
         raise UsageError(f"{path.name} is not a readable Parquet file ({cause}); write it again") from error
-    if table.num_rows == 0:
+    tables = shelf.tables()
+    if not tables:
         raise UsageError(f"{path.name} holds no rows")
-    # pandas writes categories as dictionaries, which `datasets` does not take.
+    return tables
+
+
+def _without_dictionaries(table: pa.Table) -> pa.Table:
+    """pandas writes categories as dictionaries, which `datasets` does not take."""
     for index, column in enumerate(table.schema):
         if pa.types.is_dictionary(column.type):
             table = table.set_column(index, column.name, table[index].cast(column.type.value_type))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hf_tuner.data import store
 from hf_tuner.data.files import CHUNK_CHARACTERS, CHUNK_ROWS, Reading, check_text, open_bytes, text_lines
 from hf_tuner.errors import UsageError
 
@@ -14,7 +15,7 @@ WHOLE_LIMIT = 1_000_000_000
 """Largest file, in bytes, that is parsed in one piece. JSON Lines have no limit."""
 
 
-def read_json(path: Path, reading: Reading) -> pa.Table:
+def read_json(path: Path, reading: Reading) -> list[pa.Table]:
     """One column for each key. A key that a row lacks is null there; a column of mixed types goes to `faults`.
 
     Raises UsageError with the line number for what is not JSON or not an object.
@@ -24,7 +25,7 @@ def read_json(path: Path, reading: Reading) -> pa.Table:
     builder = _Builder(path, reading)
     for place, size, row in rows:
         builder.add(place, size, row)
-    return builder.table()
+    return builder.tables()
 
 
 class _Builder:
@@ -33,7 +34,7 @@ class _Builder:
     def __init__(self, path: Path, reading: Reading) -> None:
         self.path, self.reading = path, reading
         self.kinds: dict[str, tuple[str, str]] = {}
-        self.tables: list[pa.Table] = []
+        self.shelf = store.Shelf()
         self.chunk: list[tuple[str, Mapping[str, Any]]] = []
         self.size = 0
 
@@ -41,6 +42,10 @@ class _Builder:
         """Take one row; `place` ("line 7") is how a fault in it is named."""
         for key, value in row.items():
             kind = _kind(value)
+            if "\0" in key:
+                raise UsageError(
+                    f"{self.path.name} {place}: the key {json.dumps(key)[:60]} holds a zero byte; rename it"
+                )
             if kind is None:
                 continue
             first, where = self.kinds.setdefault(key, (kind, place))
@@ -66,7 +71,7 @@ class _Builder:
                 array = self.array(key)
                 if array is not None:
                     columns[key] = array
-        self.tables.append(pa.table(columns))
+        self.shelf.put(pa.table(columns))
         self.chunk, self.size = [], 0
 
     def array(self, key: str) -> pa.Array | None:
@@ -82,15 +87,16 @@ class _Builder:
             self.fault(key, f'{self.chunk[0][0]} or after: "{key}" holds values of mixed types ({cause})')
         return None
 
-    def table(self) -> pa.Table:
+    def tables(self) -> list[pa.Table]:
         """All rows. Raises UsageError when there are none."""
         if self.chunk:
             self.flush()
-        if not self.tables:
+        tables = self.shelf.tables()
+        if not tables:
             raise UsageError(f"{self.path.name} holds no rows")
-        kept = [t.drop_columns([k for k in t.column_names if k in self.reading.faults]) for t in self.tables]
+        kept = [t.drop_columns([k for k in t.column_names if k in self.reading.faults]) for t in tables]
         try:
-            return pa.concat_tables(kept, promote_options="permissive")
+            return [pa.concat_tables(kept, promote_options="permissive")]
         except pa.ArrowException as error:
             raise UsageError(f"{self.path.name}: columns change their type within the file ({error})") from error
 
@@ -117,13 +123,13 @@ def _rows_or_columns(value: Mapping[str, Any]) -> Iterator[bool]:
 
 
 def _lines(path: Path, encoding: str) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
-    for number, line in enumerate(text_lines(path, encoding), start=1):
+    for number, line in enumerate(text_lines(path, encoding, watched=True), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            cause = f"{error.msg} at character {error.pos + 1}"
+            cause = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
             raise UsageError(f"{path.name} line {number}: not valid JSON ({cause}): {_short(line.strip())}") from error
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path.name} line {number}: JSON nested too deep or a number too long") from error
@@ -144,7 +150,7 @@ def _whole(path: Path, encoding: str) -> Iterator[tuple[str, int, Mapping[str, A
         raise
     except json.JSONDecodeError as error:
         raise UsageError(
-            f"{path.name} line {error.lineno}: not valid JSON ({error.msg} at column {error.colno})"
+            f"{path.name} line {error.lineno}: not valid JSON ({error.msg.removesuffix(' at')} at column {error.colno})"
         ) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path.name}: JSON nested too deep or a number too long") from error

@@ -4,20 +4,23 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Value
+from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_tuner import console
 from hf_tuner.config import Run
-from hf_tuner.data import splits
+from hf_tuner.data import splits, store
 from hf_tuner.data.audit import Audit, as_text, audit, clean
 from hf_tuner.data.columns import also_possible, describe, match_columns
 from hf_tuner.data.files import Reading
-from hf_tuner.data.sources import Raw, parse, read
+from hf_tuner.data.image_folders import is_image_folder
+from hf_tuner.data.sources import Raw, Source, parse, read
+from hf_tuner.data.texts import without_leaks
 from hf_tuner.errors import UsageError
-from hf_tuner.tasks._labels import Labels, by_name, infer
+from hf_tuner.tasks._labels import Labels, by_name, labels_of
 
 ROW = "__row__"
 """Column that carries the number of each row up to the audit, so that messages can name its place in its file."""
@@ -27,13 +30,14 @@ MOST_ERRORS = 12
 def load_data(run: Run, task: type) -> DatasetDict:
     """The rows of a run: splits among train, validation and test, with the canonical columns of `task` only.
 
-    Rows keep their order. The result carries `tuner_notes`: the audit's warnings, and for data from the Hub the commit
-    it was read at (`revision`). What was found is printed in a few lines. Raises one UsageError with everything that is
+    Rows keep their order. The result carries `tuner_notes`: the audit's warnings and facts, and for data from the Hub
+    the commit it was read at (`revision`). What was found is printed in a few lines. Raises one UsageError with everything that is
     wrong with the data, and EnvironmentFault when it cannot be fetched or read.
     """
     notes: list[str] = []
     with no_bars():
         source = parse(run.dataset, run.dataset_config)
+        _refuse_images(source)
         raw = read(source, Reading(run.encoding, run.separator))
         numbers = _Numbers()
         chosen = splits.choose(numbers.add(raw), run, notes)
@@ -47,14 +51,24 @@ def load_data(run: Run, task: type) -> DatasetDict:
             rows["train"] = splits.sample(rows["train"], source.sample, run.seed)
             notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
         data = splits.complete(rows, run, notes)
+        if run.drop_leaked:
+            data = without_leaks(data, notes)
         labels, checked = _checked(data, run, columns, first)
     checked.data.tuner_notes = {
         "warnings": list(checked.warnings),
+        "audit": {"columns": columns, **{k: v for k, v in checked.facts.items() if k != "examples"}},
         **({"revision": raw.revision} if raw.revision else {}),
     }
     others = also_possible(_names(raw, chosen["train"]), task, columns)
     _tell({"data": raw.origin, "columns": describe(columns) + _also(others)}, labels, checked, raw.notes + notes)
     return checked.data
+
+
+def _refuse_images(source: Source) -> None:
+    if source.path is not None and is_image_folder(source.path):
+        raise UsageError(
+            f"{source.path} holds images, and no task reads images yet; `hf-tuner check {source.path}` audits them"
+        )
 
 
 class _Numbers:
@@ -143,7 +157,7 @@ def _same_classes(rows: Mapping[str, Dataset]) -> dict[str, Dataset]:
 
 def _whole_rows(rows: Mapping[str, Dataset], run: Run, columns: Mapping[str, str], numbers: _Numbers) -> Audit:
     """The rows without the empty ones: found before rows are held out, so that counts are those of the files."""
-    ids = {split: np.array(part[ROW][:]) for split, part in rows.items()}
+    ids = {split: store.numbers(part, ROW) for split, part in rows.items()}
     first = clean(
         rows,
         drop_empty=run.drop_empty,
@@ -161,13 +175,10 @@ def _checked(data: DatasetDict, run: Run, columns: Mapping[str, str], first: Aud
     labels = None
     if "label" in data["train"].column_names:
         try:
-            feature = data["train"].features["label"]
-            single = isinstance(feature, Value | ClassLabel)  # different values decide, and are few; lists need all
-            values = data["train"].unique("label") if single else data["train"]["label"][:]
-            labels = infer(values, feature, run.problem)
+            labels = labels_of(data["train"], run.problem)
         except UsageError as error:
             errors.append(str(error).replace('column "label"', f'column "{columns["label"]}"'))
-    checked = audit(data, labels, columns=columns, cleaned=first)
+    checked = audit(data, labels, columns=columns, cleaned=first, fail_on_leak=run.fail_on_leak)
     _refuse(checked.errors + errors)
     return labels, checked
 
@@ -190,8 +201,11 @@ def _tell(lines: Mapping[str, str], labels: Labels | None, checked: Audit, notes
     shown["rows"] = ", ".join(f"{split} {console.count(rows.num_rows)}" for split, rows in checked.data.items())
     if labels is not None:
         shown["labels"] = labels.note
+        if classes := checked.facts.get("classes"):
+            shown["classes"] = _sizes(classes)
     sizes = checked.facts.get("characters")
     if sizes:
+        shown["repeats"] = _repeats(checked.facts)
         shown["texts"] = "half up to {p50:,} characters, 95 % up to {p95:,}, longest {max:,}".format(**sizes)
     for name, text in shown.items():
         console.say(f"{name:<9} {text}")
@@ -199,6 +213,23 @@ def _tell(lines: Mapping[str, str], labels: Labels | None, checked: Audit, notes
         console.say(f"{'note':<9} {note}")
     for warning in (*checked.warnings, *checked.facts.get("examples", [])):
         console.warn(warning)
+
+
+def _sizes(classes: Mapping[str, int]) -> str:
+    """How many training rows the classes have."""
+    ordered = sorted(classes.items(), key=lambda pair: -pair[1])
+    if len(ordered) <= 6:
+        return ", ".join(f"{name} {console.count(n)}" for name, n in ordered)
+    (most, top), (least, low) = ordered[0], ordered[-1]
+    return f"{console.count(low)} ({least}) to {console.count(top)} ({most}) rows each"
+
+
+def _repeats(facts: Mapping[str, Any]) -> str:
+    """How many rows repeat others, and how many evaluation rows stand in train."""
+    again = f"{console.count(facts['duplicates'])} in train" if facts["duplicates"] else "none in train"
+    leaked = [f"{console.count(n)} of {split} stand in train" for split, n in facts["leaked"].items() if n]
+    clean = [split for split, n in facts["leaked"].items() if not n]
+    return "; ".join([again, *leaked, *([f"no row of {' or '.join(clean)} stands in train"] if clean else [])])
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import difflib
 import importlib.resources
 import re
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,9 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 
 from hf_tuner import console
+from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
+from hf_tuner.data.seals import sound
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
 from hf_tuner.hub.checksums import verify_cached
 from hf_tuner.hub.faults import explain, root_cause
@@ -275,8 +278,9 @@ def _read_layout(path: Path, config: str | None, reading: Reading) -> Raw:
                 if separator not in (None, ",") and reading.separator is None:
                     reading.separator = separator
                 return _read_files(files, reading, name, builder.info.features)
-            loaded = datasets.load_dataset(str(path), config)
-        except (UsageError, EnvironmentFault):
+            with guarded(), tempfile.TemporaryDirectory() as place:  # the library's cache knows files by their age only
+                loaded = datasets.load_dataset(str(path), config, cache_dir=place, keep_in_memory=True)
+        except TunerError:
             raise
         except Exception as error:  # the library raises many kinds for a folder it cannot make sense of
             raise UsageError(f"{path}: {_no_config(error) or _brief(error, 300)}") from error
@@ -306,8 +310,19 @@ def _read_hub(source: Source) -> Raw:
 
 
 def _load(source: Source, revision: str | None, **options: Any) -> Any:
-    try:
+    def load() -> Any:
         return datasets.load_dataset(source.name, source.config, revision=revision, **options)
+
+    def again() -> Any:
+        for folder in _prepared(source.name):
+            shutil.rmtree(folder, ignore_errors=True)
+        return load()
+
+    try:
+        with guarded():
+            return sound(load, again, source.name)
+    except TunerError:
+        raise
     except Exception as error:  # dozens of kinds; each ends in one line that says what to do
         raise _hub_error(source, error) from error
 
@@ -331,10 +346,14 @@ def _load_whole(source: Source, commit: str | None) -> Any:
 
 
 def _cached(name: str) -> bool:
-    prepared = Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___").lower()
-    exact = prepared.with_name(name.replace("/", "___"))
     snapshots = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "snapshots"
-    return prepared.is_dir() or exact.is_dir() or snapshots.is_dir()
+    return any(folder.is_dir() for folder in (*_prepared(name), snapshots))
+
+
+def _prepared(name: str) -> list[Path]:
+    """Where `datasets` may keep the rows of a data set of the Hub."""
+    plain = name.replace("/", "___")
+    return [Path(datasets.config.HF_DATASETS_CACHE) / n for n in dict.fromkeys((plain, plain.lower()))]
 
 
 def _hub_error(source: Source, error: Exception) -> TunerError:

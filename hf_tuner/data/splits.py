@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, List, ReadInstruction, Value, concatenate_datasets
-from datasets.fingerprint import generate_random_fingerprint
+from datasets import ClassLabel, Dataset, DatasetDict, List, ReadInstruction, Value, concatenate_datasets
 
 from hf_tuner.catalog import nearest
 from hf_tuner.config import Run
 from hf_tuner.console import count
+from hf_tuner.data import store
 from hf_tuner.data.sources import SPLIT_WORDS
 from hf_tuner.errors import UsageError
 
@@ -56,8 +56,9 @@ def part(splits: Mapping[str, Dataset], spec: str, flag: str) -> Dataset:
         pieces = instruction.to_absolute(sizes)
     except (ValueError, AssertionError) as error:
         raise UsageError(f"{malformed} ({error})") from error
-    rows = [
-        splits[p.splitname].select(range(p.from_ or 0, sizes[p.splitname] if p.to is None else p.to)) for p in pieces
+    spans = [(p.splitname, p.from_ or 0, sizes[p.splitname] if p.to is None else p.to) for p in pieces]
+    rows = [splits[name].select(range(start, stop)) for name, start, stop in spans if start < stop] or [
+        next(iter(splits.values())).select([])
     ]
     result = rows[0] if len(rows) == 1 else concatenate_datasets(rows)
     if result.num_rows == 0:
@@ -118,8 +119,11 @@ def keep(rows: Dataset, indices: np.ndarray) -> Dataset:
         return rows.select(indices)
     mask = np.zeros(rows.num_rows, dtype=bool)
     mask[indices] = True
-    table = rows.with_format("arrow")[:].filter(pa.array(mask))
-    return Dataset(table, info=DatasetInfo(features=rows.features), fingerprint=generate_random_fingerprint())
+    shelf = store.Shelf()
+    for start, arrays in store.batches(rows, rows.column_names):
+        table = pa.table(dict(arrays))
+        shelf.put(table.filter(pa.array(mask[start : start + table.num_rows])))
+    return store.dataset(shelf.tables() or [rows.data.table.slice(0, 0)], rows.features)
 
 
 def draw(rows: Dataset, size: int, seed: int, keep_one: bool) -> np.ndarray:

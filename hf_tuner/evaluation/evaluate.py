@@ -8,10 +8,11 @@ import numpy as np
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.data.rows import read_rows, task_columns
-from hf_tuner.errors import UsageError
+from hf_tuner.errors import ArtifactError, UsageError
 from hf_tuner.evaluation.intervals import scores_with_intervals
 from hf_tuner.evaluation.predict import logits_of
 from hf_tuner.models.restore import restore
+from hf_tuner.plain_yaml import read_yaml
 from hf_tuner.tasks._labels import by_name
 
 
@@ -48,10 +49,8 @@ def _references(task: Any, rows: Any, where: str) -> np.ndarray:
 
 def data_settings(folder: Path) -> Run:
     """The data part of the run's own configuration: the same splits come out again."""
-    import yaml
-
-    text = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
+    text = read_yaml(folder / "run.yaml", wrong=ArtifactError)
     keys = ("dataset", "dataset_config", "eval_dataset", "train_split", "eval_split", "test_split", "columns", "problem",
             "encoding", "separator", "drop_empty", "seed")  # fmt: skip
-    training = {k: text[k] for k in ("eval_strategy", "load_best_model_at_end") if k in text}
+    training: dict[str, Any] = {k: text[k] for k in ("eval_strategy", "load_best_model_at_end") if k in text}
     return Run(output_dir=str(folder), training=training, **{k: text[k] for k in keys if k in text})

@@ -9,6 +9,7 @@ import numpy as np
 from datasets import Dataset
 
 from hf_tuner.data.load import no_bars
+from hf_tuner.data.seals import sound
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.loop import predict_logits
 from hf_tuner.models.restore import Restored, restore
@@ -16,8 +17,13 @@ from hf_tuner.models.restore import Restored, restore
 
 def encoded(task: Any, processor: Any, rows: Dataset, max_length: int) -> Dataset:
     """Token ids, lengths and labels of rows; the text columns are dropped."""
+    encode = task.encode(processor, max_length)
+
+    def tokenised(cached: bool | None = None) -> Dataset:
+        return rows.map(encode, batched=True, remove_columns=rows.column_names, desc=None, load_from_cache_file=cached)
+
     with no_bars():
-        return rows.map(task.encode(processor, max_length), batched=True, remove_columns=rows.column_names, desc=None)
+        return sound(tokenised, lambda: tokenised(False), "tokenised texts")
 
 
 def logits_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool = False) -> np.ndarray:

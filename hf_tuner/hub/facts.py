@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from hf_tuner.data.files import KINDS
@@ -18,6 +17,7 @@ from hf_tuner.hub.address import Address
 from hf_tuner.hub.manifest import Manifest, read_manifest
 from hf_tuner.hub.markdown import line
 from hf_tuner.models.restore import restore_task
+from hf_tuner.plain_yaml import read_yaml
 from hf_tuner.report.report import Report
 
 FOLDER = "FOLDER"
@@ -103,7 +103,8 @@ def read_facts(folder: Path, **more: Any) -> Facts:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    settings = _parsed(folder / "run.yaml", yaml.safe_load)
+    path = folder / "run.yaml"
+    settings = read_yaml(path, wrong=ArtifactError) if path.is_file() else None
     if not isinstance(settings, dict):
         raise ArtifactError(
             f"{folder / 'run.yaml'} is missing or holds no settings; restore it from a copy, or train again"
@@ -149,7 +150,7 @@ def _parsed(path: Path, parse: Any) -> Any:
         return None
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, yaml.YAMLError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise ArtifactError(
             f"{path} cannot be read: {line(error, 200)}; restore it from a copy, or train again"
         ) from error

@@ -2,16 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import hf_tuner
-from hf_tuner.errors import ArtifactError, UsageError
+from hf_tuner.errors import ArtifactError, TunerError, UsageError
+from hf_tuner.models.safety import plain_path, read_json
 
 FILE = "manifest.json"
 FORMAT = 1
+DIGEST = "sha256"
+"""Key of the file that is not the manifest's own: the checksum of all the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,18 @@ class Manifest:
 
     def text(self) -> str:
         """The file's content."""
-        return json.dumps(self.__dict__, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        data = json.loads(json.dumps(self.__dict__))
+        data[DIGEST] = content_digest(data)
+        return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def content_digest(data: Mapping[str, Any]) -> str:
+    """Hexadecimal sha256 of a manifest's data, whatever its layout in the file.
+
+    Where the base lies is not part of it: a base may move, and its fingerprint tells whether it is the right one.
+    """
+    base = {k: v for k, v in data["base"].items() if k not in ("id", "revision")}
+    return hashlib.sha256(json.dumps({**data, "base": base}, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -50,15 +65,73 @@ def read_manifest(folder: Path) -> Manifest:
         raise UsageError(f"{folder}: no such run folder, nor the name of a run on the Hub (user/name)")
     if not path.is_file():
         raise ArtifactError(f"{folder} holds no {FILE}: it is not a finished run of hf-tuner")
+    data = read_json(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] > FORMAT:
             raise ArtifactError(
                 f"{path} has format {data['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
             )
-        return Manifest(**data)
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        known = data.pop(DIGEST, None)
+        if known is not None and known != content_digest(data):
+            raise ArtifactError(f"{path} is damaged or was edited: its checksum is another one; restore it from a copy, pull it "
+                                "again, or train again")  # fmt: skip
+        manifest = Manifest(**data)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is damaged: {error}") from error
+    if fault := next(_faults(manifest), None):
+        raise ArtifactError(f"{path} is damaged: {fault}")
+    return manifest
+
+
+def _faults(manifest: Manifest) -> Iterator[str]:
+    """What in a manifest is not what `Manifest` says; it may come from a stranger."""
+    kinds = {"task": str, "settings": dict, "method": str, "base": dict, "data": dict, "max_length": int, "training": dict,
+             "files": dict, "lineage": list}  # fmt: skip
+    for name, kind in kinds.items():
+        if not isinstance(getattr(manifest, name), kind):
+            yield f"{name} is a {type(getattr(manifest, name)).__name__}, expected a {kind.__name__}"
+            return
+    if manifest.saves not in ("adapter", "model"):
+        yield f'saves is {str(manifest.saves)[:60]!r}, expected "adapter" or "model"'
+    if not 0 < manifest.max_length < 10**7:
+        yield f"max_length is {manifest.max_length}"
+    base = {
+        "id": str,
+        "revision": str | None,
+        "fingerprint": str,
+        "dtype": str,
+        "pooling": bool,
+        "head": list,
+        "method": dict,
+    }
+    for name, wanted in base.items():
+        if name not in manifest.base or not isinstance(manifest.base[name], wanted):
+            yield f"base.{name} is missing or of the wrong kind"
+    if manifest.base.get("dtype") not in ("float32", "bfloat16", "float16"):
+        yield f"base.dtype is {str(manifest.base.get('dtype'))[:60]!r}"
+    for name in (*manifest.files, *([manifest.base["revision"]] if manifest.base.get("revision") else [])):
+        if not plain_path(str(name)):
+            yield f"{str(name)[:60]!r} would leave the folder"
+    if not all(isinstance(saved, dict) and {"size", "sha256"} <= set(saved) for saved in manifest.files.values()):
+        yield "files lack size and sha256"
+
+
+@contextmanager
+def damage(place: Path, what: str) -> Iterator[None]:
+    """Turn whatever libraries raise at files that are not as they should be into one ArtifactError about `what`.
+
+    They raise dozens of kinds; errors of ours, and of memory, stay what they are.
+    """
+    try:
+        yield
+    except (TunerError, MemoryError):
+        raise
+    except Exception as error:
+        if "out of memory" in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ArtifactError(f"{what} in {place} cannot be read: {reason}; restore it from a copy, pull it again, or train again"
+                            ) from error  # fmt: skip
 
 
 def file_digests(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,6 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,9 +21,10 @@ from huggingface_hub import get_token
 from hf_tuner.errors import ArtifactError
 from hf_tuner.hub.card import card, read_facts
 from hf_tuner.hub.files import PLAIN, public_files
-from hf_tuner.hub.manifest import FILE, Manifest, check_files, file_digests, read_manifest
+from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, file_digests, read_manifest
 from hf_tuner.hub.markdown import PATH
 from hf_tuner.models.save import check_tensors
+from hf_tuner.plain_yaml import read_yaml
 
 
 @contextmanager
@@ -46,10 +46,13 @@ def published(folder: Path, **facts: Any) -> Iterator[Path]:
             else:
                 shutil.copyfile(folder / path, target)
         check_tensors(aside)
-        clean_texts(aside)
-        clean = replace(read_manifest(aside), files=file_digests(aside, manifest.files))
-        (aside / FILE).write_text(clean.text(), encoding="utf-8")
-        _write_card(folder, aside, facts)
+        with damage(folder, "report.json or run.yaml"):
+            clean_texts(aside)
+            clean = Manifest(
+                **without_paths(json.loads(manifest.text())) | {"files": file_digests(aside, manifest.files)}
+            )
+            (aside / FILE).write_text(clean.text(), encoding="utf-8")
+            _write_card(folder, aside, facts)
         refuse_secrets(aside, folder)
         yield aside
 
@@ -68,7 +71,7 @@ def clean_texts(folder: Path) -> None:
         path.write_text(json.dumps(without_paths(data), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     settings = folder / "run.yaml"
     if settings.is_file():
-        data = without_paths(yaml.safe_load(settings.read_text(encoding="utf-8")))
+        data = without_paths(read_yaml(settings, wrong=ArtifactError))
         head = "# Every setting of the run, as `hf-tuner METHOD --config run.yaml` reads it.\n"
         settings.write_text(head + yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
@@ -21,10 +20,12 @@ from hf_tuner.hub.faults import HUB_ERRORS, explain, is_transfer
 from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
 from hf_tuner.models.fingerprint import base_fingerprint
+from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of, weights_of
 from hf_tuner.models.head import head_modules, new_modules, pooler_modules
 from hf_tuner.models.labels import align_labels
 from hf_tuner.models.pooling import can_pool, freeze_mean, layer_name, one_more_layer, refuse, wants_mean, write_mean
 from hf_tuner.models.targets import find_targets
+from hf_tuner.models.trust import accept, is_trusted
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -66,16 +67,10 @@ def located(run: Run) -> tuple[str, str | None]:
 
 def load_config(run: Run, **options: Any) -> Any:
     """The model's configuration, cleaned of keys that would make loading do more than load."""
+    accept(run)
     source, commit = located(run)
     with hub_errors("model", source, commit):
-        config = AutoConfig.from_pretrained(source, revision=commit, **options)
-    for key in ("quantization_config", "_attn_implementation_internal"):
-        value = getattr(config, key, None)
-        if value is None or (key != "quantization_config" and "/" not in str(value)):
-            continue
-        warn(f"config.json of {source} asks for {key.lstrip('_')} = {value!r}; ignored")
-        delattr(config, key) if key == "quantization_config" else setattr(config, key, None)
-    return config
+        return config_of(source, commit, **options)
 
 
 def load_processor(run: Run) -> Any:
@@ -85,7 +80,7 @@ def load_processor(run: Run) -> Any:
         raise ArtifactError(f"{source} has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
                             "save the tokenizer beside the model: tokenizer.save_pretrained(folder)")  # fmt: skip
     with hub_errors("tokenizer", source, commit):
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=commit)
+        tokenizer = tokenizer_of(source, commit)
         _require_tokenizer_files(source, commit)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -116,14 +111,14 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
     """The bare model in the run's dtype, and notes.
 
     Notes: `head`, `new_head`, `pooling` (whether an averaging block was added), `parameters`, `fingerprint`,
-    `revision`.
+    `revision`, `code` (whether code of the model's repository was run).
     """
     known = load_config(run)
     sketch, pooling = sketch_model(run, task)
     extra = {}
     if hasattr(method, "quantization"):
         extra["quantization_config"] = method.quantization(run.method_config, sketch_head(sketch, pooling))
-    model, missing = read_weights(run, task, sketch.config, extra)
+    model, missing = read_weights(run, task, sketch, extra)
     if pooling:
         write_mean(model)
         missing = [key for key in missing if f".{layer_name(model)}." not in f".{key}"]
@@ -138,6 +133,7 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
         "parameters": sum(p.numel() for p in model.parameters()),
         "fingerprint": base_fingerprint(model, skip=head),
         "revision": located(run)[1],
+        "code": is_trusted(*located(run)),
     }
     return model, notes
 
@@ -145,15 +141,14 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
 def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
     """The classifier on the meta device, before its weights are there; and whether it gets an averaging block."""
     config = load_config(run, **task.config_options())
-    auto = getattr(transformers, task.auto_model)
-    with torch.device("meta"):
-        model = auto.from_config(config)
-        if not wants_mean(run.pooling, *located(run)):
-            return model, False
-        if not can_pool(model):
-            refuse(run.pooling, model)
-            return model, False
-        return auto.from_config(one_more_layer(config)), True
+    auto, where = getattr(transformers, task.auto_model), located(run)
+    model = sketch_of(auto, config, where[0], where)
+    if not wants_mean(run.pooling, *where):
+        return model, False
+    if not can_pool(model):
+        refuse(run.pooling, model)
+        return model, False
+    return sketch_of(auto, one_more_layer(config), where[0], where), True
 
 
 def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
@@ -162,33 +157,30 @@ def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*head_modules(model), *pooler_modules(model), *averaging)))
 
 
-def read_weights(run: Run, task: Any, config: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:
-    """The model with its weights, safetensors only, and the keys the checkpoint did not bring or brought in another size."""
+def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:
+    """A sketched model with its weights, safetensors only, and the keys the checkpoint did not bring in this size."""
     source, commit = located(run)
     less_noise()
 
-    def load() -> tuple[Any, Any]:
-        with hub_errors("model", source, commit):
-            return getattr(transformers, task.auto_model).from_pretrained(
-                source, config=config, revision=commit, dtype=DTYPES[run.dtype], use_safetensors=True,
-                ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
-
-    model, info = load() if Path(source).is_dir() else _whole(load, source, commit)
+    with hub_errors("model", source, commit):
+        if not Path(source).is_dir():
+            _fetch_whole(source, commit)
+        model, info = model_of(getattr(transformers, task.auto_model), sketch, source, commit, dtype=DTYPES[run.dtype],
+                               ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
     settle_quantized(model)
     other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return model, sorted(info["missing_keys"]) + other_size
 
 
-def _whole(load: Callable[[], Any], source: str, commit: str | None) -> Any:
-    """What `load` gives, from files compared with the Hub's hashes; what arrived damaged is fetched once more."""
-    loaded = load()
+def _fetch_whole(source: str, commit: str | None) -> None:
+    """The files of a model on the Hub, compared with its hashes; what arrived damaged is fetched once more."""
+    weights_of(source, commit)
     try:
         verify_cached(source, "model", commit)
     except ArtifactError as error:
         warn(f"{str(error).partition(';')[0]}; fetching it once more")
-        loaded = load()
+        weights_of(source, commit)
         verify_cached(source, "model", commit)
-    return loaded
 
 
 def less_noise() -> None:

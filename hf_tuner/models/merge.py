@@ -27,6 +27,7 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     target = Path(output) if output else _beside(run, folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"--output {target} exists and is not an empty folder; choose another")
+    _require_records(folder)
     saved = restore(folder)
     if saved.manifest.saves == "model":
         raise UsageError(f"{folder} holds a whole model ({saved.manifest.method}); there is nothing to merge")
@@ -87,6 +88,17 @@ def _write_manifest(target: Path, saved: Any, files: list[str], origin: str) -> 
     lineage = [*saved.manifest.lineage, {"from": origin, "step": "merge", "method": saved.manifest.method}]
     merged = replace(saved.manifest, saves="model", lineage=lineage, files=file_digests(target, files))
     write_text(target / FILE, merged.text())
+
+
+def _require_records(folder: Path) -> None:
+    """Raise ArtifactError when what stands beside the weights is missing or broken: before the work, not after it."""
+    from hf_tuner.report.report import Report
+
+    Report.read(folder)
+    if not (folder / "run.yaml").is_file():
+        raise ArtifactError(
+            f"{folder / 'run.yaml'} is missing; restore it from a copy, pull the run again, or train again"
+        )
 
 
 def _write_records(folder: Path, target: Path, files: list[str], proof: Any) -> None:

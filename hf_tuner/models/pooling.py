@@ -8,7 +8,6 @@ feed-forward part adds nothing. What comes out at the first token is LayerNorm(m
 ordinary one with `num_hidden_layers + 1`; anyone can load it without hf-tuner.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from hf_tuner.errors import UsageError
+from hf_tuner.models.safety import read_json
 
 GAIN = 100.0
 """Weight of the mean against the residual in the block's LayerNorm: 1 % of the first token is left."""
@@ -95,8 +95,8 @@ def _pooling_file(source: str, revision: str | None) -> dict[str, Any]:
     try:
         if not Path(source).is_dir():
             path = hf_hub_download(source, "1_Pooling/config.json", revision=revision)
-        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, HfHubHTTPError, LocalEntryNotFoundError):
+        return read_json(Path(path), source)
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError):
         return {}
 
 

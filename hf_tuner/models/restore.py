@@ -7,13 +7,17 @@ from typing import Any
 import transformers
 
 from hf_tuner import catalog
+from hf_tuner.catalog import task_class
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError
-from hf_tuner.hub.manifest import Manifest, check_files, read_manifest
+from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
+from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of
 from hf_tuner.models.load import (
     DTYPES,
+    bare_model,
+    check_vocabulary,
     hub_errors,
     less_noise,
     read_weights,
@@ -23,7 +27,9 @@ from hf_tuner.models.load import (
     to_accelerator,
 )
 from hf_tuner.models.pooling import write_mean
+from hf_tuner.models.safety import inspect
 from hf_tuner.models.save import check_tensors
+from hf_tuner.models.trust import require_consent
 
 
 @dataclass(frozen=True)
@@ -46,31 +52,31 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
     folder = local_run(run)
     manifest = read_manifest(folder)
     check_files(folder, manifest.files)
+    inspect(folder)
+    require_consent(manifest.base["id"], manifest.base["revision"], bool(manifest.base.get("code")), folder)
     if base:
         manifest = replace(manifest, base={**manifest.base, "id": base})
     task = restore_task(manifest)
     check_tensors(folder)
-    processor = transformers.AutoTokenizer.from_pretrained(folder)
+    with damage(folder, "the tokenizer"), hub_errors("tokenizer", str(folder)):
+        processor = tokenizer_of(str(folder))
+        if processor.pad_token is None:
+            raise ValueError("it has no padding token")
     less_noise()
     if manifest.saves == "model":
-        auto = getattr(transformers, task.auto_model)
-        with hub_errors("model", str(folder)):
-            model = auto.from_pretrained(folder, dtype=DTYPES[manifest.base["dtype"]], use_safetensors=True)
+        with damage(folder, "the model"):
+            model = _whole(folder, manifest, getattr(transformers, task.auto_model))
     else:
         model = _on_base(folder, manifest, task, quantized)
+    check_vocabulary(processor, bare_model(model).config)
     share_padding(model, processor)
     return Restored(folder, manifest, task, processor, to_accelerator(model).eval())
 
 
 def restore_task(manifest: Manifest) -> Any:
     """The task of a manifest: labels in their order, and how rows become tensors."""
-    return task_class(manifest.task).restore(manifest.settings)
-
-
-def task_class(name: str) -> Any:
-    """The class of a task, by the task's name. Raises UsageError with the nearest name."""
-    module = catalog.load("tasks", name)
-    return next(v for v in vars(module).values() if isinstance(v, type) and getattr(v, "name", None) == name)
+    with damage(Path(FILE), "the task"):
+        return task_class(manifest.task).restore(manifest.settings)
 
 
 def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
@@ -82,8 +88,8 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
     sketch, pooled = sketch_model(run, task)
     extra = {}
     if quantized and hasattr(method, "quantization"):
-        extra["quantization_config"] = method.quantization(method.Config(**base["method"]), sketch_head(sketch, pooled))
-    model, _ = read_weights(run, task, sketch.config, extra)
+        extra["quantization_config"] = method.quantization(_config(method, base["method"]), sketch_head(sketch, pooled))
+    model, _ = read_weights(run, task, sketch, extra)
     if pooled:
         write_mean(model)
     found = base_fingerprint(model, skip=tuple(base["head"]))
@@ -95,11 +101,25 @@ def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
     return model
 
 
+def _config(method: Any, settings: dict[str, Any]) -> Any:
+    try:
+        return method.Config(**settings)
+    except (TypeError, ValueError) as error:
+        raise ArtifactError(f"manifest.json is damaged: base.method cannot be read ({error})") from error
+
+
+def _whole(folder: Path, manifest: Manifest, auto: Any) -> Any:
+    """The model of a folder; code it needs is that of its base, at the base's commit."""
+    code = (manifest.base["id"], manifest.base["revision"])
+    with hub_errors("model", str(folder)):
+        sketch = sketch_of(auto, config_of(str(folder), None, code), str(folder), code)
+        return model_of(auto, sketch, str(folder), None, code, dtype=DTYPES[manifest.base["dtype"]])
+
+
 def _on_base(folder: Path, manifest: Manifest, task: Any, quantized: bool) -> Any:
     from hf_tuner.methods._peft import reload
 
-    base = load_bare(manifest, task, quantized=quantized)
-    try:
+    with damage(folder / FILE, "the base model"):
+        base = load_bare(manifest, task, quantized=quantized)
+    with damage(folder, f"the adapter for {manifest.base['id']}"):
         return reload(base, str(folder))
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
-        raise ArtifactError(f"the adapter in {folder} cannot be put on {manifest.base['id']}: {error}") from error

@@ -31,6 +31,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path, finish: Callable[[Path]
             finish(aside)
         tokenizer.save_pretrained(aside)
         (aside / PLACEHOLDER).unlink(missing_ok=True)  # peft's empty card; ours is written at the end
+        for code in aside.rglob("*.py"):
+            code.unlink()  # trusted code stays in its repository, at its commit
         check_tensors(aside)
         names = sorted(str(p.relative_to(aside)) for p in aside.rglob("*") if p.is_file())
         for stale in sorted(set(WEIGHTS) - set(names)):
@@ -39,7 +41,7 @@ def save_model(model: Any, tokenizer: Any, folder: Path, finish: Callable[[Path]
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(aside / name, target)
-            target.chmod(0o666 & ~_umask())  # safetensors writes 0600
+            target.chmod(0o666 & ~umask())  # safetensors writes 0600
     except (OSError, SafetensorError) as error:
         raise EnvironmentFault(f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}") from error
     finally:
@@ -76,7 +78,8 @@ def write_text(path: Path, text: str) -> None:
         raise EnvironmentFault(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The process's umask, unchanged."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -37,6 +37,8 @@ class Report:
     """What lies in the run's folder: name to a description or a size in bytes."""
     versions: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    audit: Mapping[str, Any] = field(default_factory=dict, metadata={"optional": True})
+    """What the audit found: columns, classes, duplicates, leaked, characters, tokens, disk. Never a row's text."""
     details: Mapping[str, Any] = field(default_factory=dict, metadata={"page_only": True})
     """For the page and figures only, not in report.json: curves, per_class, confusion, calibration, scatter, errors,
     config, data, notes."""
@@ -78,6 +80,7 @@ class Report:
         except (OSError, ValueError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}; measure again with `hf-tuner evaluate`") from error
         kept = {f.name for f in fields(cls) if not f.metadata.get("page_only")}
+        kept -= {f.name for f in fields(cls) if f.metadata.get("optional") and f.name not in data}
         missing = sorted(kept - set(data)) if isinstance(data, dict) else sorted(kept)
         if missing:
             raise ArtifactError(f"{path} is not a report: {', '.join(missing)} missing; give a finished run's folder")

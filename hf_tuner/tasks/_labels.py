@@ -117,6 +117,14 @@ def infer(values: Iterable[Any], feature: Any = None, problem: str = "auto") -> 
     return _plain(set(seen), problem)
 
 
+def labels_of(rows: Any, problem: str = "auto") -> Labels:
+    """What the labels of a `datasets.Dataset` are: as `infer`, from the different values of its column "label"."""
+    feature = rows.features["label"]
+    if hasattr(feature, "dtype") and not hasattr(feature, "feature"):  # one value a row; lists are looked at whole
+        return infer(rows.unique("label"), feature, problem)
+    return infer(rows["label"][:], feature, problem)
+
+
 def by_name(data: Any, column: str = "label") -> Any:
     """The same `datasets.Dataset` with class-label ids replaced by their names (labels saved with a model are
     matched by name, for another data set may number them in another order)."""

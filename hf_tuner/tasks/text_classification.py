@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from hf_tuner.config import Run
-from hf_tuner.tasks._labels import Labels, infer
+from hf_tuner.tasks._labels import Labels, labels_of
 
 CHARACTERS_PER_TOKEN = 20
 """Texts are cut at this many characters per allowed token before tokenising: a 1 MB row must not cost minutes."""
@@ -45,8 +45,7 @@ class TextClassification:
     def from_data(cls, data: Mapping[str, Any], run: Run) -> "TextClassification":
         """Decide what the labels are from the training rows (a note says what was decided and why)."""
         train = data["train"]
-        labels = infer(train["label"][:], train.features["label"], run.problem)
-        return cls(labels=labels, pair="text_pair" in train.column_names)
+        return cls(labels=labels_of(train, run.problem), pair="text_pair" in train.column_names)
 
     @classmethod
     def restore(cls, saved: Mapping[str, Any]) -> "TextClassification":

@@ -96,7 +96,8 @@ def _require_trackers(names: Any) -> None:
     """Raise EnvironmentFault for a tracker of --report-to that is not installed."""
     for name in [names] if isinstance(names, str) else names or []:
         module = TRACKERS.get(name, name)
-        if name not in ("none", "all") and importlib.util.find_spec(module) is None:
+        there = module.isidentifier() and importlib.util.find_spec(module) is not None
+        if name not in ("none", "all") and not there:
             raise EnvironmentFault(f"--report-to {name}: not installed; pip install {name} (tensorboard and trackio: "
                                    'pip install "hf-tuner[tracking]")')  # fmt: skip
 

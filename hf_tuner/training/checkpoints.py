@@ -1,30 +1,227 @@
-"""Which checkpoint a run goes on from."""
+"""Checkpoints that can be trusted.
 
+Written aside, listed with size and sha256 of every file, flushed to the disk, then renamed: a folder called
+checkpoint-N is whole or it is not there. Only verified ones are read; only our own are ever deleted.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from hf_tuner.config import Run
-from hf_tuner.console import say
-from hf_tuner.errors import UsageError
+import torch
+from safetensors import SafetensorError
+
+import hf_tuner
+from hf_tuner.changes import ALLOWABLE, FREE
+from hf_tuner.console import is_main, warn
+from hf_tuner.errors import ArtifactError, EnvironmentFault
+from hf_tuner.hub.manifest import sha256
+from hf_tuner.models.save import umask
+
+FILE = "checkpoint.json"
+FORMAT = 1
+PREFIX = "checkpoint-"
+SAVING, DROPPING = ".saving-checkpoint-", ".dropping-checkpoint-"
+LOADED = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".pickle")
+"""Files that a Trainer would load if they lay in a checkpoint; one that is not in the list was put there by somebody."""
 
 
-def checkpoint_to_resume(run: Run) -> str | None:
-    """The checkpoint folder that `--resume` asks for, or None to start from the beginning.
+def numbered(folder: Path) -> list[Path]:
+    """The folders checkpoint-N in a folder, the highest N first. Links are somebody else's."""
+    found = [p for p in folder.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdigit()]
+    return sorted((p for p in found if p.is_dir() and not p.is_symlink()), key=step_of, reverse=True)
 
-    auto takes the newest complete checkpoint in the run's folder. Raises UsageError for a path that holds none.
-    """
-    if run.resume == "never":
-        return None
-    if run.resume != "auto":
-        if not (Path(run.resume) / "trainer_state.json").is_file():
-            raise UsageError(
-                f"--resume {run.resume}: no checkpoint there (expected trainer_state.json); auto, never or a folder"
+
+def step_of(path: Path) -> int:
+    """N of checkpoint-N."""
+    return int(path.name.removeprefix(PREFIX))
+
+
+def read_list(path: Path) -> dict[str, Any]:
+    """checkpoint.json of a checkpoint. Raises ArtifactError when it is missing, broken or of a newer version."""
+    try:
+        content = json.loads((path / FILE).read_text(encoding="utf-8"))
+        if content["format"] > FORMAT:
+            raise ArtifactError(
+                f"{path} has format {content['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
             )
-        return run.resume
-    found = [p for p in run.folder.glob("checkpoint-*") if p.name.removeprefix("checkpoint-").isdigit()]
-    complete = sorted(
-        (p for p in found if (p / "trainer_state.json").is_file()), key=lambda p: int(p.name.split("-")[1])
-    )
-    if not complete:
-        return None
-    say(f"  resume    going on from {complete[-1]}")
-    return str(complete[-1])
+        if content.pop("seal", None) != _seal(content):
+            raise ValueError("its seal is broken")
+        if not all(isinstance(content[key], dict) for key in ("files", "identity")) or content["step"] != step_of(path):
+            raise ValueError("it is not what hf-tuner writes")
+        if not all(
+            isinstance(saved["size"], int) and isinstance(saved["sha256"], str) for saved in content["files"].values()
+        ):
+            raise ValueError("its list of files is not what hf-tuner writes")
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} has no {FILE}: hf-tuner did not write it, or not to the end") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtifactError(f"{path / FILE} is damaged ({error})") from error
+    return dict(content)
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """checkpoint.json of a checkpoint whose files are all there, byte for byte. Raises ArtifactError naming the file."""
+    content = read_list(path)
+    listed = content["files"]
+    for name in sorted(listed):
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()) or not file.is_file():
+            raise ArtifactError(f"{file} is missing")
+        if file.stat().st_size != listed[name].get("size"):
+            raise ArtifactError(
+                f"{file} is damaged: {file.stat().st_size:,} bytes, {listed[name].get('size'):,} were saved"
+            )
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(listed, pool.map(lambda name: sha256(path / name), listed), strict=True))
+    wrong = sorted(name for name in listed if found[name] != listed[name].get("sha256"))
+    if wrong:
+        raise ArtifactError(f"{path / wrong[0]} is damaged: its bytes are not those that were saved (sha256 differs)")
+    planted = [p for p in path.rglob("*") if p.suffix in LOADED and p.relative_to(path).as_posix() not in listed]
+    if planted:
+        raise ArtifactError(f"{planted[0]} was not saved with the checkpoint; take it away")
+    return content
+
+
+def owner(identity: Mapping[str, Any]) -> str:
+    """One word for all checkpoints of a run: what it learns, from what, on which data, in whichever way it may change."""
+    settings = {k: v for k, v in identity["settings"].items() if k not in (*FREE, *ALLOWABLE)}
+    kept = {"settings": settings, **{k: identity.get(k) for k in ("data", "base", "labels")}}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()
+
+
+class Store:
+    """The checkpoints of one run, in its folder."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any], limit: int | None) -> None:
+        self.folder, self.identity, self.limit = folder, dict(identity), limit
+
+    @contextmanager
+    def writing(self, step: int) -> Iterator[Path]:
+        """A folder to write checkpoint-N into; when the block ends it is listed, flushed, and moved to its place.
+
+        Every process enters and writes its part. Raises EnvironmentFault when the disk is full; nothing half-written
+        stays, and earlier checkpoints are untouched.
+        """
+        aside = self.folder / f"{SAVING}{step}"
+        if is_main():
+            shutil.rmtree(aside, ignore_errors=True)
+            (aside / f"{PREFIX}{step}").mkdir(parents=True)
+        barrier()
+        try:
+            yield aside
+            barrier()
+            if is_main():
+                self._commit(aside / f"{PREFIX}{step}", step)
+            barrier()
+        except (OSError, SafetensorError, RuntimeError) as error:
+            needed = sum(p.stat().st_size for p in aside.rglob("*") if p.is_file()) if aside.is_dir() else 0
+            raise self._unwritable(error, step, needed) from error
+        finally:
+            if is_main():
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def rotate(self, keep: int | None) -> None:
+        """Delete the oldest of our own past the limit; never the newest, nor `keep` (the best so far)."""
+        if not is_main() or not self.limit or self.limit <= 0:
+            return
+        mine = [p for p in numbered(self.folder) if self._is_mine(p)]
+        safe = {step_of(p) for p in mine[:1]} | ({keep} if keep else set())
+        others = [p for p in mine if step_of(p) not in safe]
+        for path in others[max(0, self.limit - len(safe)) :]:
+            self._drop(path)
+
+    def _commit(self, made: Path, step: int) -> None:
+        files = sorted(p for p in made.rglob("*") if p.is_file())
+        mode = 0o666 & ~umask()
+        for file in files:
+            file.chmod(mode)  # safetensors writes 0600
+        with ThreadPoolExecutor() as pool:
+            digests = list(pool.map(_flushed, files))
+        content = {
+            "format": FORMAT,
+            "hf_tuner": hf_tuner.__version__,
+            "step": step,
+            "identity": self.identity,
+            "files": {p.relative_to(made).as_posix(): d for p, d in zip(files, digests, strict=True)},
+        }
+        content = json.loads(json.dumps(content, default=str))
+        (made / FILE).write_text(json.dumps({**content, "seal": _seal(content)}, indent=1) + "\n", encoding="utf-8")
+        _flush(made / FILE)
+        _flush(made)
+        place = self.folder / made.name
+        if place.is_symlink() or place.exists():
+            self._make_room(place)
+        made.rename(place)
+        _flush(self.folder)
+
+    def _make_room(self, place: Path) -> None:
+        """What has the name of a new checkpoint goes if it is ours; somebody else's is only renamed."""
+        if not place.is_symlink() and self._is_mine(place):
+            self._drop(place)
+            return
+        number = next(n for n in range(1, 10_000) if not place.with_name(f"{place.name}.other-{n}").exists())
+        other = place.with_name(f"{place.name}.other-{number}")
+        place.rename(other)
+        warn(f"{place} was not a whole checkpoint of this run; it is now {other.name}")
+
+    def _drop(self, path: Path) -> None:
+        gone = self.folder / f"{DROPPING}{step_of(path)}"
+        shutil.rmtree(gone, ignore_errors=True)
+        path.rename(gone)  # first, so that a checkpoint that is half deleted never bears a checkpoint's name
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _is_mine(self, path: Path) -> bool:
+        try:
+            return owner(read_list(path)["identity"]) == owner(self.identity)
+        except (ArtifactError, KeyError, AttributeError):
+            return False
+
+    def _unwritable(self, error: Exception, step: int, written: int) -> Exception:
+        free = shutil.disk_usage(self.folder).free
+        full = getattr(error, "errno", None) == 28 or "os error 28" in str(error) or free < max(written, 1_000_000)
+        if not full and not isinstance(error, OSError | SafetensorError):
+            return error
+        last = next((p for p in numbered(self.folder) if self._is_mine(p)), None)
+        reason = (
+            f"disk full: after {written / 1e6:,.1f} MB of {PREFIX}{step} only {free / 1e6:,.1f} MB are left in {self.folder}"
+            if full
+            else f"{PREFIX}{step} cannot be written: {getattr(error, 'strerror', None) or error}"
+        )
+        after = (
+            f"{last.name} is whole: free some space, and the same command goes on from it"
+            if last
+            else "free some space"
+        )
+        return EnvironmentFault(f"{reason}; {after} (or keep fewer: --save-total-limit 1)")
+
+
+def barrier() -> None:
+    """Wait for the other processes of the run, where there are any."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """sha256 over the list itself, so that a flipped bit in it is found as well."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _flushed(path: Path) -> dict[str, Any]:
+    """Size and sha256 of a file that is now on the disk."""
+    _flush(path)
+    return {"size": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

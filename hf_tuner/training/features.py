@@ -5,19 +5,20 @@ is why `head-only` trains in seconds.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import nn
 
+from hf_tuner.console import warn
+from hf_tuner.data.places import own_cache
+from hf_tuner.data.seals import remove, seal, whole
 from hf_tuner.evaluation.loop import batches_by_length, take, to_device
 from hf_tuner.models.load import bare_model
 
@@ -123,25 +124,26 @@ def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> 
     for ids in rows.with_format(None)["input_ids"]:
         digest.update(np.asarray(ids, np.int32).tobytes() + b"|")
     path = cache_folder() / f"{digest.hexdigest()[:32]}.npz"
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                return Features(saved["mean"], saved["entry"]), True
-        except (OSError, ValueError, KeyError, BadZipFile):
-            path.unlink(missing_ok=True)  # left half-written by a killed process: made anew below
+    state = whole(path)
+    if state:
+        with np.load(path, allow_pickle=False) as saved:
+            return Features(saved["mean"], saved["entry"]), True
+    if state is False and path.is_file():
+        warn(f"the cached features {path.name} are damaged; they are made anew")
+    remove(path)
     features = reader.features(rows, collate)
     if features is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as handle:
             np.savez(handle, mean=features.mean, entry=features.entry)
         Path(handle.name).replace(path)
+        seal(path)
     return features, False
 
 
 def cache_folder() -> Path:
     """Where features are kept: `hf-tuner/features` under HF_HOME."""
-    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
-    return Path(home) / "hf-tuner" / "features"
+    return own_cache() / "features"
 
 
 def _chosen(entry: torch.Tensor, logits: torch.Tensor, last: Any) -> torch.Tensor | None:

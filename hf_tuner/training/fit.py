@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
@@ -16,16 +15,18 @@ from hf_tuner.evaluation.loop import predict_logits
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
-from hf_tuner.models.load import bare_model, check_vocabulary, max_length, share_padding
+from hf_tuner.models.load import bare_model, max_length, share_padding
 from hf_tuner.models.save import save_model
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import effective, settle_rate, training_arguments
 from hf_tuner.training.callbacks import LogFile, Progress
-from hf_tuner.training.checkpoints import checkpoint_to_resume
+from hf_tuner.training.checkpoints import Store, barrier
+from hf_tuner.training.examine import examine
 from hf_tuner.training.objective import class_weights, objective
 from hf_tuner.training.proofs import Movement, Proof, before_training, require, saved_bytes, trainable_table
 from hf_tuner.training.pushing import Pushing
 from hf_tuner.training.results import Measured, write_manifest, write_report
+from hf_tuner.training.resume import checkpoint_to_resume, identity
 from hf_tuner.training.signals import clean_stop
 from hf_tuner.training.trainer import TunerTrainer
 from hf_tuner.training.way_in import WayIn, way_in
@@ -41,7 +42,11 @@ class Clock:
     def __call__(self, phase: str) -> Iterator[None]:
         start = time.monotonic()
         yield
-        self.phases[phase] = round(self.phases.get(phase, 0.0) + time.monotonic() - start, 2)
+        self.add(phase, time.monotonic() - start)
+
+    def add(self, phase: str, seconds: float) -> None:
+        """Count seconds to a phase."""
+        self.phases[phase] = round(self.phases.get(phase, 0.0) + seconds, 2)
 
 
 def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
@@ -53,7 +58,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     clock = Clock()
     method = catalog.load("methods", run.method)
     config = bare_model(model).config
-    check_vocabulary(processor, config)
+    examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
     share_padding(model, processor)
     longest = max_length(run, processor, config) - _reserved(run, method)
     with clock("encode"):
@@ -74,7 +79,10 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         if getattr(method, "TRAINED_BY_WAY_IN", False):
             trained = _fitted(model, start)
         else:
-            trained = _train(run, task, model, collate, ready, arguments, pushing.callbacks)
+            this = identity(run, task, model, data["train"], effective(arguments))
+            trainer = _trainer(run, task, model, collate, ready, arguments)
+            trained = _train(trainer, Store(run.folder, this, arguments.save_total_limit), pushing.callbacks)
+    clock.add("train", trained.earlier)
     with clock("evaluate"):
         measured = _measure(task, trained.model, collate, ready, start, arguments.per_device_eval_batch_size)
     proofs = require([*proofs, *trained.proofs, *measured.proofs])
@@ -91,7 +99,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
             (run.folder / FILE).unlink()  # without it no verb takes the folder for a finished run
         require(proofs)
         _show(write_report(run, model, results, proofs, clock.phases), run)
-    _wait_for_all()
+    barrier()
     pushing.finish(run.folder)  # nobody waits for an upload
     return Report.read(run.folder)
 
@@ -103,6 +111,8 @@ class Trained:
     model: Any
     proofs: list[Proof]
     history: list[dict[str, Any]]
+    earlier: float = 0.0
+    """Seconds of training before the run was last interrupted."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +128,22 @@ def _fitted(model: Any, start: WayIn) -> Trained:
     return Trained(model, require([Proof("the head is fitted on frozen features", start.set_head, start.note)]), [])
 
 
-def _train(
-    run: Run, task: Any, model: Any, collate: Callable, ready: dict[str, Any], arguments: Any, more: list[Any]
-) -> Trained:
-    """Train with the callbacks of the method, ours, and `more`."""
+def _trainer(run: Run, task: Any, model: Any, collate: Callable, ready: dict[str, Any], arguments: Any) -> TunerTrainer:
+    """The Trainer, with the loss of the run; the method may still look at its first batches."""
     method = catalog.load("methods", run.method)
-    weights = class_weights(
-        run.class_weights, task.labels.names, ready["train"].with_format(None)["labels"][:], task.problem
-    )
+    labels = ready["train"].with_format(None)["labels"][:]
+    weights = class_weights(run.class_weights, task.labels.names, labels, task.problem)
     trainer = TunerTrainer(run, arguments, model, objective(run, task, weights), collate, ready, _during(task))
     if hasattr(method, "initialise"):
         method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
-    moved = Movement(model)
+    return trainer
+
+
+def _train(trainer: TunerTrainer, store: Store, more: list[Any]) -> Trained:
+    """Train with the callbacks of the method, ours, and `more`, from where the run stood."""
+    run, arguments = trainer.run, trainer.args
+    method = catalog.load("methods", run.method)
+    moved = Movement(trainer.model)
     per_update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
     # The method's own come first: gradual freezes before `moved` looks at what trains.
     callbacks = method.callbacks(run.method_config) if hasattr(method, "callbacks") else []
@@ -138,12 +152,12 @@ def _train(
     for callback in callbacks:
         trainer.add_callback(callback)
     with clean_stop() as stop:
-        trainer.add_callback(stop)
-        trainer.train(resume_from_checkpoint=checkpoint_to_resume(run))
-    stop.check(run.folder, trainer.state.global_step)
+        trainer.complete(store, checkpoint_to_resume(run, store.identity), stop)
+        stop.check(trainer.newest(), trainer.state.global_step)
     # Without autocast around its forward: whoever loads the saved model computes in the type of its weights.
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return Trained(trained, moved.proofs, trainer.state.log_history)
+    proofs = moved.proofs or [Proof(**p) for p in trainer.ledger.proofs]
+    return Trained(trained, proofs, trainer.state.log_history, trainer.ledger.seconds)
 
 
 def _during(task: Any) -> Callable[[Any], dict[str, float]]:
@@ -202,11 +216,6 @@ def _show(report: Report, run: Run) -> None:
         if run.verify
         else f"\n  saved, NOT verified (--no-verify): {run.folder}"
     )
-
-
-def _wait_for_all() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def _without_default_printing(trainer: TunerTrainer) -> None:

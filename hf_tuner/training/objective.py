@@ -68,7 +68,7 @@ def class_weights(choice: str, names: tuple[str, ...], labels: list[Any], proble
     else:
         try:
             given = {str(k): float(v) for k, v in json.loads(choice).items()}
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             raise UsageError(f'--class-weights {choice}: none, auto, or JSON such as {{"{names[0]}": 2}}') from error
         stray = [k for k in given if k not in names]
         if stray:

@@ -28,7 +28,7 @@ def plan(run: Run) -> str:
     kind = task_class(run.task)
     data = load_data(run, kind)
     task = kind.from_data(data, run)
-    model = _on_meta(run, task)
+    model = on_meta(run, task)
     saves = catalog.load("methods", run.method).SAVES
     tokens, longest = _tokens(run, task, data["train"], bare_model(model).config)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(data["train"]), "validation" in data)
@@ -83,7 +83,8 @@ def training_flops(model: Any, tokens: float) -> float:
     return tokens * (4.0 * total + 2.0 * trained)
 
 
-def _on_meta(run: Run, task: Any) -> Any:
+def on_meta(run: Run, task: Any) -> Any:
+    """The model of a run with its method, on the meta device: shapes without weights. It carries `tuner_notes`."""
     method = catalog.load("methods", run.method)
     settings = run.method_config
     if getattr(settings, "init_lora_weights", "default") not in ("default", "gaussian"):

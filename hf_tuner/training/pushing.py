@@ -9,7 +9,8 @@ import os
 import shlex
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -58,15 +59,29 @@ class Pushing:
         """Push the finished run. Raises EnvironmentFault that says how to try again; the run itself is safe."""
         if self.to is None:
             return
-        try:
+        with _safe(folder, self.to):
             if self.checkpoints is not None:
                 self.checkpoints.finish()
             push(folder, self.to)
-        except Exception as error:  # whatever it is, hours of training are not lost to it
-            raise EnvironmentFault(
-                f"{error if isinstance(error, TunerError) else f'{type(error).__name__}: {error}'}\n"
-                f"The run is finished and safe in {folder}; it was not pushed. Try again:\n  {push_command(folder, self.to)}"
-            ) from error
+
+
+def push_finished(run: Run) -> None:
+    """Push a run that was finished earlier, if it is not on the Hub yet. Raises as `Pushing.finish`."""
+    to = destination_of(run)
+    if to is not None:
+        with _safe(run.folder, to):
+            push(run.folder, to)
+
+
+@contextmanager
+def _safe(folder: Path, to: Destination) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # whatever it is, hours of training are not lost to it
+        raise EnvironmentFault(
+            f"{error if isinstance(error, TunerError) else f'{type(error).__name__}: {error}'}\n"
+            f"The run is finished and safe in {folder}; it was not pushed. Try again:\n  {push_command(folder, to)}"
+        ) from error
 
 
 def push_command(folder: Path, to: Destination) -> str:

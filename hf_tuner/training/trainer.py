@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
@@ -15,15 +15,16 @@ from hf_tuner.faults import in_plain_words, plainly
 from hf_tuner.training.batching import LengthBatches, Rows
 from hf_tuner.training.divergence import LossLimit, not_finite, require_finite
 from hf_tuner.training.memory import fit_in_memory
+from hf_tuner.training.resumable import ResumableTrainer
 from hf_tuner.training.stalls import EVALUATION, LOADING, SAVING, STEP, Watch
 
 
-class TunerTrainer(Trainer):
+class TunerTrainer(ResumableTrainer):
     """Trains with batches of similar length, optimiser plugs, and a stop at the first number that is not finite."""
 
     def __init__(self, run: Run, arguments: TrainingArguments, model: Any, loss: Callable, collate: Callable,
                  data: dict[str, Any], score: Callable) -> None:  # fmt: skip
-        self.run = run
+        self.run, self.method = run, catalog.load("methods", run.method)
         self.rows_in_batch: list[int] = []
         self.rows_in_update: list[int] = []
         self.loss_of_update: torch.Tensor | float = 0.0

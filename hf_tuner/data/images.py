@@ -1,0 +1,188 @@
+"""One image: opened as a person sees it, in three colours, or refused with what is wrong with it.
+
+Pillow comes with the `vision` extra and is imported when an image is opened.
+"""
+
+import contextlib
+import hashlib
+import io
+import os
+import stat
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_tuner.console import count
+from hf_tuner.errors import EnvironmentFault, UsageError
+
+PIXELS = 100_000_000
+"""Most pixels of an image, read from its header: what is decoded takes three bytes for each."""
+BYTES = 500_000_000
+"""Largest image file."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
+"""What Pillow raises for bytes that are no whole image."""
+SMALL = (64, 64)
+"""A JPEG may be decoded at an eighth of its size to see that it is whole: every byte is read all the same."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one image file is: size, format and mode as they are stored, a digest of its bytes; or what is wrong."""
+
+    path: Path
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    mode: str = ""
+    digest: str = ""
+    fault: str = ""
+
+
+def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
+    """An RGB `PIL.Image` of a file or of bytes: turned as EXIF says, the first frame of an animation.
+
+    Transparency is dropped and palettes, grey and CMYK become RGB as transformers' own `load_image` does it; 16 and
+    32 bit grey are scaled to 8 bit, which `convert` would clip to white. Raises UsageError for what is no whole image or
+    has more than `pixels` pixels, before anything is decoded.
+    """
+    name = str(source) if isinstance(source, Path) else "an image"
+    with _without_bomb_warning():
+        try:
+            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, pixels) as image:
+                return _rgb(_upright(image))
+        except _Refused as error:
+            raise UsageError(f"{name}: {error}") from error
+        except BROKEN as error:
+            raise UsageError(f"{name}: {_cause(source, error)}") from error
+
+
+def look_at(path: Path, *, pixels: int = PIXELS) -> Look:
+    """Decode a file to see that it is whole. Nothing is raised for bad images: `fault` says it."""
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            return Look(path, fault="no regular file")
+        if state.st_size == 0:
+            return Look(path, fault="empty (0 bytes)")
+        if state.st_size > BYTES:
+            return Look(path, fault=f"{count(state.st_size // 10**6)} MB; at most {count(BYTES // 10**6)}")
+        data = path.read_bytes()
+        with _opened(io.BytesIO(data), pixels) as image:
+            width, height = image.size
+            kind, mode = str(image.format), image.mode
+            if image.format == "JPEG":
+                image.draft("RGB", SMALL)
+            image.load()  # `verify` passes files that are cut short
+    except _Refused as error:
+        return Look(path, fault=str(error))
+    except BROKEN as error:
+        return Look(path, fault=_cause(path, error))
+    return Look(path, width, height, kind, mode, hashlib.sha256(data).hexdigest())
+
+
+def require_pillow() -> None:
+    """Raise EnvironmentFault when Pillow is not installed."""
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentFault('images need Pillow: pip install "hf-tuner[vision]"') from error
+
+
+@contextlib.contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Around many looks: Pillow's warnings about odd files are ours to give. Not for use inside threads."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        yield
+
+
+class _Refused(Exception):
+    """An image that is not decoded at all."""
+
+
+@contextlib.contextmanager
+def _without_bomb_warning() -> Iterator[None]:
+    require_pillow()
+    with quiet_pillow():
+        yield
+
+
+@contextlib.contextmanager
+def _opened(source: Any, pixels: int) -> Iterator[Any]:
+    from PIL import Image
+
+    try:
+        image = Image.open(source)
+    except Image.DecompressionBombError as error:
+        raise _Refused(f"over {count(2 * (Image.MAX_IMAGE_PIXELS or 0))} pixels; {_allowed(pixels)}") from error
+    with image:
+        width, height = image.size
+        if width * height > pixels:
+            raise _Refused(f"{count(width)} × {count(height)} pixels; {_allowed(pixels)}")
+        yield image
+
+
+def _allowed(pixels: int) -> str:
+    return f"at most {count(pixels // 1_000_000)} million are decoded"
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except (*BROKEN, KeyError, TypeError, ZeroDivisionError):
+        return image  # EXIF that cannot be read turns nothing
+
+
+def _rgb(image: Any) -> Any:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _eight_bits(image)
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # without the detour Pillow warns
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+
+
+def _eight_bits(image: Any) -> Any:
+    """Grey of 16 or 32 bit in 8 bit: the whole range of the type becomes 0 to 255, for every image alike."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    top = float(values.max(initial=0.0))
+    ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
+    white = next((r for r in ranges if top <= r), top)
+    return Image.fromarray(np.clip(np.rint(values * (255 / white)), 0, 255).astype(np.uint8), "L").convert("RGB")
+
+
+def _cause(source: Path | bytes, error: Exception) -> str:
+    """In a few words, why bytes are no image."""
+    if isinstance(source, Path) and isinstance(error, OSError) and error.errno:
+        return f"cannot be read: {os.strerror(error.errno)}"
+    head = source[:256] if isinstance(source, bytes) else _head(source)
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"<head")):
+        return "a web page or drawing (HTML, XML or SVG), no picture"
+    if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypheim"):
+        return "a HEIC picture; convert it to JPEG or PNG"
+    if not head:
+        return "empty (0 bytes)"
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "no image: its first bytes are of no known format"
+    text = " ".join(str(error).split())
+    short = "truncated" in text.lower() or "not enough" in text.lower() or isinstance(error, EOFError)
+    return "cut short" if short else f"damaged ({text[:80] or type(error).__name__})"
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(256)
+    except OSError:
+        return b""

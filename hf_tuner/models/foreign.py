@@ -1,0 +1,173 @@
+"""The one door for models and tokenizers that others made: looked at first, then loaded without running their code.
+
+Nothing else in the package calls `from_pretrained` or `from_config` on what it did not write itself.
+"""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils.hub import cached_file
+
+from hf_tuner.errors import ArtifactError, TunerError
+from hf_tuner.hub.faults import HUB_ERRORS
+from hf_tuner.models import safety
+from hf_tuner.models.trust import is_trusted
+
+SMALL_FILES = (
+    "config.json",
+    "adapter_config.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
+"""What is fetched of a repository and looked at before anything else is."""
+Code = tuple[str, str | None]
+"""A repository and its commit, whose code a model may be made of where it is trusted."""
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def looked_at(source: str, commit: str | None) -> Path:
+    """The folder of a model, its small files present and inspected: `source` itself, or the client's cache of a commit."""
+    folder = Path(source)
+    if not folder.is_dir():
+        found = [_cached(source, name, commit) for name in SMALL_FILES]
+        present = [path for path in found if path]
+        if not present:
+            raise OSError(f"{source} does not appear to have a file named config.json")
+        folder = present[0].parent
+    safety.inspect(folder, source)
+    return folder
+
+
+def config_of(source: str, commit: str | None, code: Code | None = None, **options: Any) -> Any:
+    """The configuration of a model, without what would make loading it do more than load (said once).
+
+    `code` says which repository at which commit its code belongs to (default: the model's own).
+    """
+    folder = looked_at(source, commit)
+    if not (folder / "config.json").is_file():
+        raise OSError(f"{source} does not appear to have a file named config.json")
+    data = safety.read_json(folder / "config.json", source)
+    code = code or (source, commit)
+    trusted = code[0] if is_trusted(*code) else None
+    _require_known(data, source, trusted)
+    clean = safety.clean_config(data, source, trusted)
+    with TemporaryDirectory() as aside:
+        (Path(aside) / "config.json").write_text(json.dumps(clean), encoding="utf-8")
+        try:
+            config = AutoConfig.from_pretrained(aside, **_code_options(code), **options)
+        except HUB_ERRORS:
+            raise
+        except Exception as error:  # each architecture fails in its own way at values it does not expect
+            raise _unreadable("config.json", source, error) from error
+    config._name_or_path = source
+    return config
+
+
+def tokenizer_of(source: str, commit: str | None = None) -> Any:
+    """The tokenizer of a model or a run. Code that its files name is never run: built-in tokenizers only."""
+    looked_at(source, commit)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=commit, trust_remote_code=False)
+    except HUB_ERRORS as error:
+        if "trust_remote_code" in str(error):
+            raise ArtifactError(f"the tokenizer of {source} is code of its own, which is never run; a model with a tokenizer.json "
+                                "needs none") from error  # fmt: skip
+        raise
+    except Exception as error:  # tokenizers raises bare Exceptions for a file it cannot make sense of
+        raise _unreadable("tokenizer", source, error) from error
+    safety.check_templates(tokenizer.chat_template, source)
+    return tokenizer
+
+
+def sketch_of(auto: Any, config: Any, source: str, code: Code | None = None) -> Any:
+    """A model laid out on the meta device, without memory; stopped when it grows without end."""
+    options = _code_options(code)
+    if _is_registered(auto, config):
+        options.pop("code_revision", None)  # its class is here already: nothing is fetched, and this word is not known
+    try:
+        with safety.bounded_sketch(source), torch.device("meta"):
+            return auto.from_config(config, **options)
+    except (TunerError, ImportError):
+        raise
+    except Exception as error:
+        raise ArtifactError(
+            f"config.json of {source} describes a model that cannot be built: {_brief(error)}"
+        ) from error
+
+
+def model_of(auto: Any, sketch: Any, source: str, commit: str | None, code: Code | None = None, **options: Any) -> Any:
+    """A model with its weights, from safetensors alone, once its files were found to hold what its configuration says."""
+    safety.require_plausible(sketch, weights_of(source, commit), source)
+    return auto.from_pretrained(source, config=sketch.config, revision=commit, use_safetensors=True,
+                                **_code_options(code or (source, commit)), **options)  # fmt: skip
+
+
+def weights_of(source: str, commit: str | None) -> list[Path]:
+    """The files of a model's weights, fetched where they lie on the Hub. Raises OSError when there are none."""
+    whole = _file(source, WHOLE, commit)
+    if whole:
+        return [whole]
+    index = _file(source, INDEX, commit)
+    if index is None:
+        raise OSError(f"{source} does not appear to have a file named {WHOLE}")
+    shards = sorted(set(safety.read_json(index, source).get("weight_map", {}).values()))
+    bad = [name for name in shards if not safety.plain_path(str(name))]
+    if bad:
+        raise ArtifactError(f"{INDEX} of {source} names {bad[0][:60]!r} as weights: refused")
+    found = [_file(source, name, commit) for name in shards]
+    missing = [name for name, path in zip(shards, found, strict=True) if path is None]
+    if missing:
+        raise ArtifactError(f"{source} is incomplete: {missing[0]} is missing; download or copy it again")
+    return [path for path in found if path]
+
+
+def _file(source: str, name: str, commit: str | None) -> Path | None:
+    if Path(source).is_dir():
+        path = Path(source) / name
+        return path if path.is_file() else None
+    return _cached(source, name, commit)
+
+
+def _cached(source: str, name: str, commit: str | None) -> Path | None:
+    path = cached_file(source, name, revision=commit, _raise_exceptions_for_missing_entries=False)
+    return Path(path) if path else None
+
+
+def _code_options(code: Code | None) -> dict[str, Any]:
+    """What transformers is told about code: none, or that of one repository at one commit."""
+    trusted = code is not None and is_trusted(*code)
+    return {"trust_remote_code": trusted, **({"code_revision": code[1]} if code and trusted else {})}
+
+
+def _is_registered(auto: Any, config: Any) -> bool:
+    """Whether code that was loaded before gave the class for a configuration."""
+    if type(config) not in auto._model_mapping:
+        return False
+    found = auto._model_mapping[type(config)]
+    classes = found if isinstance(found, list | tuple) else (found,)
+    return not any(c.__module__.startswith("transformers.") for c in classes)
+
+
+def _require_known(data: dict[str, Any], source: str, trusted: str | None) -> None:
+    """Raise ArtifactError for an architecture that only code of the repository could build."""
+    kind = data.get("model_type")
+    if trusted or kind in transformers.CONFIG_MAPPING or not data.get("auto_map"):
+        return
+    name = f"the architecture {kind}" if isinstance(kind, str) and len(kind) < 60 else "an architecture of its own"
+    raise ArtifactError(f"{source} is {name}, which needs code from its repository, and that is not run. If you have read the "
+                        "code: --trust-remote-code --model-revision COMMIT (40 digits; not for a folder)")  # fmt: skip
+
+
+def _unreadable(what: str, source: str, error: Exception) -> ArtifactError:
+    return ArtifactError(f"{what} of {source} cannot be made sense of: {_brief(error)}")
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

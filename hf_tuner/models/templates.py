@@ -1,0 +1,82 @@
+"""Chat templates are programs of a stranger: they are rendered in a process of their own, with limits.
+
+That process has 5 seconds of computing (10 by the clock), little memory, no file to write, no environment and so no
+token. Jinja's sandbox keeps a template from Python's internals, not from loops without end.
+"""
+
+import functools
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hf_tuner.errors import ArtifactError
+
+LONGEST = 64_000
+"""Longest template in bytes; the longest in use have about 20,000."""
+MOST_TEMPLATES = 16
+SECONDS = 5
+NAME = re.compile(r"[\w-]{1,64}")
+INTERNALS = re.compile(r"__\w+__|\\x5f|\\u005f", re.IGNORECASE)
+"""Python's internals, written out or in escapes; no template has a use for them."""
+TRIAL = ({"role": "user", "content": "Good morning."}, {"role": "assistant", "content": "Good morning to you."})
+
+
+def check_templates(templates: str | Mapping[str, str] | None, source: str) -> None:
+    """Look at a tokenizer's chat template, or at all of its named ones, and render each once.
+
+    Raises ArtifactError for a name that could be a path, a template that is too long, reaches for Python's internals,
+    does not end or takes too much memory. What it answers to other messages nobody can know: see `render`.
+    """
+    named = templates if isinstance(templates, Mapping) else {"default": templates} if templates else {}
+    if len(named) > MOST_TEMPLATES:
+        raise ArtifactError(
+            f"the tokenizer of {source} brings {len(named)} chat templates; at most {MOST_TEMPLATES}: refused"
+        )
+    for name, template in named.items():
+        where = f"the chat template of {source}"
+        if not NAME.fullmatch(name):
+            raise ArtifactError(f"{where} is called {name[:60]!r}, which could be a path: refused")
+        if not isinstance(template, str) or len(template.encode("utf-8", "replace")) > LONGEST:
+            raise ArtifactError(f"{where} is longer than {LONGEST:,} bytes: refused")
+        if found := INTERNALS.search(template):
+            raise ArtifactError(f"{where} reaches for Python's internals ({found[0][:40]}): refused")
+        _try(template, where)
+
+
+def render(
+    template: str, messages: Sequence[Mapping[str, Any]], where: str = "the chat template", **values: Any
+) -> str:
+    """The text that a template makes of messages, in the limits above.
+
+    `values` are what else it may read (bos_token, add_generation_prompt …). Raises ArtifactError when it leaves the
+    sandbox, does not end in time or takes too much memory, ValueError when it refuses these messages.
+    """
+    task = json.dumps({"template": template, "values": {"messages": list(messages), **values}})
+    command = [sys.executable, "-I", str(Path(__file__).with_name("template_renderer.py"))]
+    try:
+        done = subprocess.run(
+            command, input=task.encode(), capture_output=True, timeout=2 * SECONDS, env={}, check=False
+        )
+        answer = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise ArtifactError(f"{where} does not end within {SECONDS} seconds: refused") from None
+    except ValueError:  # the limits ended the process before it could answer
+        raise ArtifactError(
+            f"{where} does not end within {SECONDS} seconds, or takes too much memory: refused"
+        ) from None
+    if answer["kind"] == "text":
+        return str(answer["text"])
+    if answer["kind"] == "refused":
+        raise ValueError(answer["text"])
+    raise ArtifactError(f"{where} {answer['text']}: refused")
+
+
+@functools.cache
+def _try(template: str, where: str) -> None:
+    with suppress(ValueError):  # it wants other messages: its own business
+        render(template, TRIAL, where, add_generation_prompt=False, bos_token="", eos_token="", tools=None)

@@ -1,0 +1,76 @@
+"""Where a test kills a run: patches for the fork server, each applied in the child alone."""
+
+import os
+import signal
+from typing import Any
+
+
+def kill_at_step(step: str) -> None:
+    """SIGKILL in the middle of an update, after its gradients are there."""
+    _at_step(int(step), lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def term_at_step(step: str) -> None:
+    """SIGTERM in the middle of an update."""
+    _at_step(int(step), lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+
+def kill_in_save(place: str) -> None:
+    """SIGKILL in the save of step 20: "before", or after one of its parts, or "rename", or "rotate"."""
+    import transformers
+
+    from hf_tuner.training import checkpoints
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    parts = {
+        "model": (transformers.Trainer, "save_model"),
+        "optimizer": (transformers.Trainer, "_save_optimizer_and_scheduler"),
+        "rng": (transformers.Trainer, "_save_rng_state"),
+        "state": (transformers.trainer_callback.TrainerState, "save_to_json"),
+        "commit": (checkpoints.Store, "_commit"),
+        "list": (checkpoints, "_flush"),
+        "rotate": (checkpoints.Store, "_drop"),
+    }
+    holder, name = parts[place]
+    original = getattr(holder, name)
+    seen = {"saves": 0}
+
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        seen["saves"] += 1
+        result = None if place == "rotate" else original(*args, **kwargs)
+        if seen["saves"] >= {"rotate": 1, "list": 12}.get(place, 2):
+            die()
+        return original(*args, **kwargs) if place == "rotate" else result
+
+    setattr(holder, name, patched)
+
+
+def signal_in_evaluation(number: str) -> None:
+    """A signal in the first evaluation while training."""
+    import transformers
+
+    original = transformers.Trainer.prediction_step
+    seen = {"calls": 0}
+
+    def patched(*args: Any, **kwargs: Any) -> Any:
+        seen["calls"] += 1
+        if seen["calls"] == 1:
+            os.kill(os.getpid(), int(number))
+        return original(*args, **kwargs)
+
+    transformers.Trainer.prediction_step = patched
+
+
+def _at_step(step: int, act: Any) -> None:
+    from hf_tuner.training.trainer import TunerTrainer
+
+    original = TunerTrainer._get_grad_norm
+
+    def patched(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step + 1 == step:
+            act()
+        return original(self, *args, **kwargs)
+
+    TunerTrainer._get_grad_norm = patched

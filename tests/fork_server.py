@@ -1,0 +1,184 @@
+"""Runs of `hf-tuner` that start in a tenth of a second: one process imports everything, each run is a fork of it.
+
+A run may be given a patch, "module:function": called in the child before anything else, to kill it at a chosen place.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+POLL = 0.02
+
+
+@dataclass
+class Child:
+    """One run: its process, and the files its output goes to."""
+
+    server: "ForkServer"
+    pid: int
+    out: Path
+    err: Path
+    code: int | None = None
+
+    def send(self, number: int) -> None:
+        """Send a signal to the run's own process."""
+        if self.code is None:
+            os.kill(self.pid, number)
+
+    def wait(self, timeout: float = 120) -> int:
+        """The exit code as a shell gives it: 128 + N when signal N ended the run."""
+        if self.code is None:
+            self.code = self.server.ask({"wait": self.pid, "timeout": timeout})["code"]
+        return self.code
+
+    def wait_for(self, happened: Any, timeout: float = 60) -> None:
+        """Wait until `happened()` is true. Raises TimeoutError with what the run printed."""
+        end = time.monotonic() + timeout
+        while not happened():
+            if time.monotonic() > end or self.server.ask({"over": self.pid})["over"]:
+                raise TimeoutError(self.text())
+            time.sleep(POLL)
+
+    def text(self) -> str:
+        """Everything printed, errors last."""
+        return self.out.read_text() + self.err.read_text()
+
+
+@dataclass
+class ForkServer:
+    """The process that forks. Close it when done."""
+
+    folder: Path
+    count: int = 0
+    process: subprocess.Popen = field(init=False)
+
+    def __post_init__(self) -> None:
+        threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**{k: v for k, v in os.environ.items() if k != "TRANSFORMERS_VERBOSITY"}, **threads},
+        )
+
+    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request and read its answer."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return dict(json.loads(self.process.stdout.readline()))
+
+    def start(self, words: Sequence[object], patch: str = "", **environment: str) -> Child:
+        """Start `hf-tuner` with words."""
+        self.count += 1
+        out, err = self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
+        request = {"words": list(map(str, words)), "out": str(out), "err": str(err), "patch": patch, "env": environment}
+        return Child(self, self.ask(request)["pid"], out, err)
+
+    def run(self, words: Sequence[object], patch: str = "", **environment: str) -> tuple[int, str]:
+        """Exit code and everything printed by `hf-tuner` with words."""
+        child = self.start(words, patch, **environment)
+        return child.wait(), child.text()
+
+    def close(self) -> None:
+        """End the server."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+
+
+def serve() -> None:
+    """Answer requests until the pipe is closed."""
+    sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+    import torch
+
+    from hf_tuner import catalog
+
+    torch.set_num_threads(1)
+    importlib.import_module("hf_tuner.training.fit")
+    catalog.load("recipes", "text-classification")
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    ended: dict[int, int] = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "words" in request:
+            answer: dict[str, Any] = {"pid": _fork(request)}
+        elif "over" in request:
+            answer = {"over": _reap(request["over"], ended) is not None}
+        else:
+            answer = {"code": _wait(request["wait"], request["timeout"], ended)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _fork(request: Mapping[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.setsid()
+        for number, path in ((1, request["out"]), (2, request["err"])):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdout = os.fdopen(1, "w", buffering=1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.environ.update(request["env"])
+        if request["patch"]:
+            module, _, call = request["patch"].partition(":")
+            name, _, argument = call.partition("=")
+            getattr(importlib.import_module(module), name)(*([argument] if argument else []))
+        code = _main(request["words"])
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _main(words: Sequence[str]) -> int:
+    import traceback
+
+    from hf_tuner.cli.main import main
+
+    try:
+        main(words)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _reap(pid: int, ended: dict[int, int]) -> int | None:
+    if pid not in ended:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            code = os.waitstatus_to_exitcode(status)
+            ended[pid] = code if code >= 0 else 128 - code
+    return ended.get(pid)
+
+
+def _wait(pid: int, timeout: float, ended: dict[int, int]) -> int:
+    end = time.monotonic() + timeout
+    while (code := _reap(pid, ended)) is None:
+        if time.monotonic() > end:
+            os.killpg(pid, signal.SIGKILL)
+            end = float("inf")
+        time.sleep(POLL)
+    return code
+
+
+if __name__ == "__main__":
+    serve()
