@@ -22,7 +22,13 @@ SAVING = "saving a checkpoint"
 
 MARGIN = 5.0
 """Seconds that a waiting process leaves to the hanging one to say so."""
-COLLECTIVE = ("torch/distributed/", "torch/nn/parallel/", "torch/autograd/", "accelerate/utils/operations")
+COLLECTIVE = (
+    "torch/distributed/",
+    "hf_tuner/training/signals",
+    "torch/nn/parallel/",
+    "torch/autograd/",
+    "accelerate/utils/operations",
+)
 """Where the main thread stands while it waits for other processes; DDP reduces gradients inside autograd."""
 READS_DEVICE = ("torch/", "transformers/trainer", "hf_tuner/training/trainer")
 """Where it stands on a GPU, whose collectives run beside it, until a number is needed."""
