@@ -22,6 +22,8 @@ SAVING = "saving a checkpoint"
 
 MARGIN = 5.0
 """Seconds that a waiting process leaves to the hanging one to say so."""
+STOPPED = 1.0
+"""A look that comes this much too late was not late by itself."""
 COLLECTIVE = (
     "torch/distributed/",
     "hf_tuner/training/signals",
@@ -57,8 +59,13 @@ class Watch:
         self._done.set()
 
     def _look(self) -> None:
-        while not self._done.wait(min(1.0, self.timeout / 4)):
-            still = time.monotonic() - self.last
+        pause, before = min(1.0, self.timeout / 4), time.monotonic()
+        while not self._done.wait(pause):
+            now = time.monotonic()
+            if now - before > pause + STOPPED:
+                self.last += now - before  # this process was stopped itself (Ctrl-Z, a suspended machine)
+            before = now
+            still = now - self.last
             if still > self.timeout + (MARGIN if self._waits() else 0):
                 _end(self.fault(still))
 
