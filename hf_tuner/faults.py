@@ -107,15 +107,18 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def leave(fault: Fault) -> bool:
-    """Leave a fault for the supervising parent; False when there is none. Of one process the first fault counts."""
+    """Leave a fault for the supervising parent; False when that cannot be. Of one process the first fault counts."""
     folder = os.environ.get(FOLDER)
     if not folder or not Path(folder).is_dir():
         return False
     name = Path(folder) / f"{'launcher' if fault.rank is None else fault.rank}.json"
     if not name.exists():
         aside = name.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(asdict(fault)), encoding="utf-8")
-        aside.replace(name)
+        try:
+            aside.write_text(json.dumps(asdict(fault)), encoding="utf-8")
+            aside.replace(name)
+        except OSError:  # a full disk: then on the screen
+            return False
     return True
 
 

@@ -16,7 +16,7 @@ from hf_tuner.console import is_main, say
 from hf_tuner.errors import StoppedBySignal, TunerError
 from hf_tuner.faults import FOLDER, die_with_parent, fault_of, in_plain_words, tell
 from hf_tuner.folder import claim, is_finished
-from hf_tuner.processes import run_processes, wants_processes
+from hf_tuner.processes import LAUNCHED, run_processes, wants_processes
 from hf_tuner.stopping import listening
 from hf_tuner.versions import require_versions
 
@@ -43,7 +43,7 @@ def launch_file(path: Path, words: Sequence[str], load: Callable[[], Recipe]) ->
         if wants_processes(run):
             run = _preflight(replace(run, output_dir=run.output_dir or default_folder(run)))
             return run_processes(run, path, words)
-        if "RANK" in os.environ:
+        if {LAUNCHED, "TORCHELASTIC_RUN_ID"} & set(os.environ):
             die_with_parent()
         quiet()
         return start(load(), run, _stated(run, words))

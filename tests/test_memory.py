@@ -180,3 +180,25 @@ def test_what_is_free_is_counted_with_the_limits_of_the_process() -> None:
         assert memory.available() <= 50_000_000
 
     assert forked(work).code == 0
+
+
+@pytest.mark.fault(16)
+def test_an_error_of_cuda_is_taken_for_what_it_is(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """A stand-in of a GPU with room for six rows: the run trains with four at a time, and as many in an update."""
+
+    def work() -> None:
+        plain = memory.to_device
+
+        def small(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+            if len(batch["input_ids"]) > 6:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            return plain(batch, device)
+
+        memory._worth_trying = lambda *_: True  # type: ignore[assignment]
+        memory.to_device = small
+        train(tiny_model, tiny_data, tmp_path / "run", per_device_train_batch_size=16)
+
+    ended = forked(work)
+    assert ended.code == 0, ended.text
+    assert "  memory    16 rows at once do not fit: 4 × 4 instead, the same update" in ended.text
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]["rows_per_update"] == 16

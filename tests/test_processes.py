@@ -86,7 +86,7 @@ def test_a_killed_rank_is_named_and_the_same_command_goes_on(words: list[str], t
     assert said == f"error: rank 1 was killed by SIGKILL (out of memory?); the same command goes on from {newest}"
     step = json.loads((newest / "trainer_state.json").read_text())["global_step"]
     again = [*words[: words.index("--max-steps") + 1], str(step + 2), *words[words.index("--max-steps") + 2 :]]
-    again += ["--resume", str(newest)]
+    again += ["--allow-changed", "max_steps"]
     done = subprocess.run([sys.executable, *cli(again)], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "adapter_model.safetensors").exists()
@@ -179,3 +179,76 @@ def test_a_mistake_that_every_rank_finds_is_said_once(words: list[str], tmp_path
     )
     assert done.returncode == 2
     assert done.stderr.count("error:") == 1 and "error: rank" not in done.stderr and "body" in done.stderr
+
+
+@pytest.mark.fault(11)
+def test_under_a_launcher_of_accelerate_a_killed_rank_is_named_as_well(words: list[str], tmp_path: Path) -> None:
+    config = tmp_path / "two.yaml"
+    config.write_text('{distributed_type: MULTI_GPU, num_machines: 1, num_processes: 2, mixed_precision: "no"}\n')
+    line = [str(RECIPE), *words[: words.index("--num-processes")], "--accelerate-config", str(config)]
+    done = subprocess.run([sys.executable, *line], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "FAULT": "die:1:5"})  # fmt: skip
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert not [n for n in NOISE if n in done.stderr], done.stderr
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("error: rank 1 was killed by SIGKILL (out of memory?); the same command goes on from")
+
+
+@pytest.mark.fault(64)
+def test_more_processes_than_cores_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from hf_tuner import processes
+    from hf_tuner.config import Run
+
+    monkeypatch.setattr(processes, "_commands", lambda *_: [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    processes.run_processes(Run(num_processes=3, output_dir=str(tmp_path)), RECIPE, [])
+    assert "warning" not in capsys.readouterr().err
+    processes.run_processes(Run(num_processes=4, output_dir=str(tmp_path)), RECIPE, [])
+    assert "warning: 4 processes on 3 CPU cores take turns; --num-processes 3" in capsys.readouterr().err
+
+
+@pytest.mark.fault(64)
+@pytest.mark.skipif("__import__('torch').accelerator.is_available()", reason="an accelerator can do fp16")
+@pytest.mark.parametrize("asked", [["--fp16", "true"], ["--accelerate-config", "fp16"]])
+def test_fp16_on_a_cpu_is_refused(asked: list[str], words: list[str]) -> None:
+    line = cli([*words[: words.index("--num-processes")], *asked])
+    done = subprocess.run([sys.executable, *line], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "fp16" in done.stderr and "needs an accelerator: on a CPU it is slower and overflows" in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
+
+
+EVALUATE = """
+import numpy as np, torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification
+from hf_tuner.evaluation.loop import predict_logits
+torch.distributed.init_process_group("gloo")
+torch.manual_seed(0)
+model = AutoModelForSequenceClassification.from_pretrained({model!r}, num_labels=3)
+def collate(rows):
+    width = max(len(r["input_ids"]) for r in rows)
+    return {{"input_ids": torch.tensor([r["input_ids"] + [0] * (width - len(r["input_ids"])) for r in rows])}}
+for size in (1, 2, 7, 10, 13):
+    rows = Dataset.from_dict({{"input_ids": [[5] * (3 + i % 4) for i in range(size)], "length": [3 + i % 4 for i in range(size)]}})
+    for batch in (1, 4):
+        both = predict_logits(model, rows, collate, batch)
+        assert both.shape == (size, 3) and np.isfinite(both).all(), (size, both)
+        assert (both == predict_logits(model, rows, collate, batch, alone=True)).all()
+print("seen", torch.distributed.get_rank())
+"""
+
+
+@pytest.mark.fault(36)
+def test_two_processes_measure_each_row_once(tiny_model: Path) -> None:
+    from hf_tuner.processes import _free_port
+
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    line = [sys.executable, "-c", EVALUATE.format(model=str(tiny_model))]
+    ranks = [subprocess.Popen(line, env={**os.environ, **place, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+             for rank in range(2)]  # fmt: skip
+    said = [rank.communicate(timeout=120)[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0]
+    assert [f"seen {rank}" in text for rank, text in enumerate(said)] == [True, True]

@@ -75,6 +75,27 @@ def test_progress_and_long_runs_are_left_alone(tiny_model: Path, tiny_data: Path
     assert ended.code == 0 and ended.seconds > 4, ended.text
 
 
+def test_a_run_that_was_stopped_by_hand_is_not_taken_for_a_stall() -> None:
+    def work(stopped: bool) -> None:
+        import time
+
+        from hf_tuner.training.stalls import Watch
+
+        me = os.getpid()
+        end = time.monotonic() + 5
+        with Watch(2, Path("nowhere")):
+            if stopped and os.fork() == 0:
+                os.kill(me, signal.SIGSTOP)
+                time.sleep(4)
+                os.kill(me, signal.SIGCONT)
+                os._exit(0)
+            while time.monotonic() < end:
+                time.sleep(0.05)
+
+    assert forked(lambda: work(True)).code == 0
+    assert forked(lambda: work(False)).code == 3
+
+
 @pytest.mark.fault(15)
 def test_a_killed_data_worker_is_explained(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     ended = run("die-row:0:7", settings(tiny_model, tiny_data, tmp_path / "run", "--dataloader-num-workers", 2))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import TrainingArguments
 
@@ -36,7 +37,7 @@ def fit_in_memory(arguments: TrainingArguments, model: Any, rows: Any, collate: 
     asked = batch = arguments.per_device_train_batch_size
     while not _all_agree(_fits(arguments, model, rows, collate, loss, batch), arguments):
         if batch == 1:
-            length = max(rows.with_format(None)["length"])
+            length = _longest(rows)
             raise EnvironmentFault(f"one row of {length} tokens does not fit into memory.\nWhat needs less: "
                                    f"{LESS_MEMORY.partition(', ')[2]}")  # fmt: skip
         batch = next(b for b in range(batch // 2, 0, -1) if batch % b == 0)
@@ -53,9 +54,12 @@ def _worth_trying(arguments: TrainingArguments, model: Any, rows: Any) -> bool:
         return False
     if arguments.device.type != "cpu":
         return True
-    longest = max(rows.with_format(None)["length"])
-    need = memory_bytes(model, arguments.per_device_train_batch_size, longest)
+    need = memory_bytes(model, arguments.per_device_train_batch_size, _longest(rows))
     return need["sum"] - need["weights"] > available()
+
+
+def _longest(rows: Any) -> int:
+    return int(np.asarray(rows.with_format(None)["length"]).max())
 
 
 def available() -> float:

@@ -22,7 +22,15 @@ SAVING = "saving a checkpoint"
 
 MARGIN = 5.0
 """Seconds that a waiting process leaves to the hanging one to say so."""
-COLLECTIVE = ("torch/distributed/", "torch/nn/parallel/", "torch/autograd/", "accelerate/utils/operations")
+STOPPED = 1.0
+"""A look that comes this much too late was not late by itself."""
+COLLECTIVE = (
+    "torch/distributed/",
+    "hf_tuner/training/signals",
+    "torch/nn/parallel/",
+    "torch/autograd/",
+    "accelerate/utils/operations",
+)
 """Where the main thread stands while it waits for other processes; DDP reduces gradients inside autograd."""
 READS_DEVICE = ("torch/", "transformers/trainer", "hf_tuner/training/trainer")
 """Where it stands on a GPU, whose collectives run beside it, until a number is needed."""
@@ -51,8 +59,13 @@ class Watch:
         self._done.set()
 
     def _look(self) -> None:
-        while not self._done.wait(min(1.0, self.timeout / 4)):
-            still = time.monotonic() - self.last
+        pause, before = min(1.0, self.timeout / 4), time.monotonic()
+        while not self._done.wait(pause):
+            now = time.monotonic()
+            if now - before > pause + STOPPED:
+                self.last += now - before  # this process was stopped itself (Ctrl-Z, a suspended machine)
+            before = now
+            still = now - self.last
             if still > self.timeout + (MARGIN if self._waits() else 0):
                 _end(self.fault(still))
 

@@ -92,6 +92,14 @@ class TunerTrainer(ResumableTrainer):
             self.limit.add(loss, step, Path(str(self.args.output_dir)))
         return norm
 
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        """Batches of every validation row: dropping the last batch is for training alone."""
+        asked, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(*args, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = asked
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Scores of the validation rows. Raises DivergedError when one is not finite."""
         metrics = super().evaluate(*args, **kwargs)
