@@ -48,9 +48,7 @@ def published(folder: Path, **facts: Any) -> Iterator[Path]:
         check_tensors(aside)
         with damage(folder, "report.json or run.yaml"):
             clean_texts(aside)
-            clean = Manifest(
-                **without_paths(json.loads(manifest.text())) | {"files": file_digests(aside, manifest.files)}
-            )
+            clean = Manifest(**without_paths(manifest.__dict__) | {"files": file_digests(aside, manifest.files)})
             (aside / FILE).write_text(clean.text(), encoding="utf-8")
             _write_card(folder, aside, facts)
         refuse_secrets(aside, folder)
