@@ -21,7 +21,7 @@ export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all faults fuzz lint format types docs wheel bench ready clean
+.PHONY: help demo test test-all faults fuzz lint format types docs audit wheel bench ready clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -55,6 +55,9 @@ types: $(DEV) ## static types
 
 docs: $(DEV) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+audit: $(DEV) ## known vulnerabilities in what is installed
+	$(BIN)/python .ci/audit.py
 
 wheel: $(DEV) ## the wheel, into dist/, and a look at what is in it
 	rm -rf build dist

@@ -96,6 +96,10 @@ class Run:
     verify: bool = option(True, "Reload what was saved in a fresh process and compare its predictions.")
     num_processes: int | None = option(None, "Processes to train with on this machine.")
     create_pr: bool = option(False, "With --push-to-hub: open a pull request instead of committing.")
+    stall_timeout: float = option(600.0, "Seconds without progress after which training ends with a reason (0: never).")
+    stop_above: float | None = option(
+        None, "Stop with exit code 5 when the training loss, averaged over 5 updates, stays above this for 10."
+    )
     accelerate_config: str | None = option(None, "Name of a bundled accelerate configuration, or a YAML file.")
 
     method_config: Any = field(default=None, metadata={"internal": True})

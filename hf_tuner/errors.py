@@ -27,6 +27,10 @@ class EnvironmentFault(TunerError):
     exit_code = 3
 
 
+class LostPeer(EnvironmentFault):
+    """Another process of the run is gone or cannot be reached; the cause is told where it happened (exit 3)."""
+
+
 class ArtifactError(TunerError):
     """A saved model, adapter or checkpoint that is corrupt, unsafe or not what it claims to be (exit 4)."""
 
@@ -38,7 +42,7 @@ class ProofError(ArtifactError):
 
 
 class DivergedError(TunerError):
-    """Training produced a number that is not finite (exit 5)."""
+    """Training produced a number that is not finite, or a loss above what was allowed (exit 5)."""
 
     exit_code = 5
 
@@ -52,3 +56,11 @@ class StoppedBySignal(BaseException):
     def __init__(self, number: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+class Ended(TunerError):
+    """The processes of a run ended with this code; the message says why (any code above)."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = code

@@ -264,6 +264,9 @@ def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
     if flag.name in REFUSED and flag.owner == "training":
         problems.append(f"--{flag.name.replace('_', '-')}: {REFUSED[flag.name]}")
         return None
+    if isinstance(value, str) and "\0" in value:
+        problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: a NUL character is in it")
+        return None
     try:
         result = _convert(flag.kind, value)
     except (ValueError, TypeError, OverflowError, RecursionError):

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -136,22 +136,35 @@ def _refuse_others(folder: Path, overwrite: bool) -> None:
 @contextmanager
 def _locked(lock: Path) -> Iterator[None]:
     """Hold a lock that the system takes back when this process ends, however it ends."""
+    handle = _take(lock)
     try:
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise EnvironmentFault(f"{lock.parent} cannot be written: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise EnvironmentFault(
-                f"{lock.parent} is in use{_holder(lock)}; wait for it, or choose another --output-dir"
-            ) from error
         os.truncate(handle, 0)
         os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         yield
+        lock.unlink(missing_ok=True)  # only here: while it is held, and the run has ended well
     finally:
         os.close(handle)
+
+
+def _take(lock: Path) -> int:
+    """The open file, locked. Raises EnvironmentFault when another process has it or it cannot be written."""
+    while True:
+        try:
+            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise EnvironmentFault(f"{lock.parent} cannot be written: {error.strerror}") from error
+        try:
+            # A record lock is this process's alone: data workers that outlive it for a moment do not hold it.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise EnvironmentFault(
+                f"{lock.parent} is in use{_holder(lock)}; wait for it, or choose another --output-dir"
+            ) from error
+        with suppress(FileNotFoundError):
+            if os.fstat(handle).st_ino == lock.stat().st_ino:
+                return handle
+        os.close(handle)  # its last holder removed it between our two steps
 
 
 def _holder(lock: Path) -> str:

@@ -1,11 +1,9 @@
 """The one door: parse, take the run's folder, seed, run the recipe, and turn every ending into an exit code."""
 
 import ast
-import importlib.util
 import inspect
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +13,14 @@ from typing import Any
 from hf_tuner import catalog, flags
 from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
-from hf_tuner.errors import EnvironmentFault, StoppedBySignal, TunerError, UsageError
+from hf_tuner.errors import StoppedBySignal, TunerError
+from hf_tuner.faults import FOLDER, die_with_parent, fault_of, in_plain_words, tell
 from hf_tuner.folder import claim, is_finished
-from hf_tuner.plain_yaml import read_yaml
+from hf_tuner.processes import run_processes, wants_processes
 from hf_tuner.stopping import listening
 from hf_tuner.versions import require_versions
 
 Recipe = Callable[[Run], Any]
-LAUNCHED = "HF_TUNER_LAUNCHED"
 
 
 def launch(recipe: Recipe, argv: Sequence[str] | None = None) -> Any:
@@ -43,8 +41,10 @@ def launch_file(path: Path, words: Sequence[str], load: Callable[[], Recipe]) ->
             return None
         run = flags.parse(words, defaults)
         if wants_processes(run):
-            _preflight(replace(run, output_dir=run.output_dir or default_folder(run)))
-            hand_over(run, path, words)
+            run = _preflight(replace(run, output_dir=run.output_dir or default_folder(run)))
+            return run_processes(run, path, words)
+        if "RANK" in os.environ:
+            die_with_parent()
         quiet()
         return start(load(), run, _stated(run, words))
 
@@ -83,7 +83,7 @@ def start(recipe: Recipe, run: Run, stated: Sequence[str]) -> Any:
         run = _preflight(run)
         if is_finished(run):
             return _finished(run)
-        with claim(run):
+        with claim(run), in_plain_words():
             return recipe(run)
 
 
@@ -113,54 +113,6 @@ def _preflight(run: Run) -> Run:
     return ready_to_push(run)
 
 
-def wants_processes(run: Run) -> bool:
-    """True when this process must hand over to a launcher."""
-    return not {"RANK", LAUNCHED} & set(os.environ) and (
-        (run.num_processes or 1) > 1 or run.accelerate_config is not None
-    )
-
-
-def hand_over(run: Run, script: Path, words: Sequence[str]) -> None:
-    """Replace this process by a launcher that starts the same script with the same words.
-
-    On a CPU with several processes that is torch.distributed.run: `accelerate launch` with a multi-CPU
-    configuration and no MPI silently starts one process.
-    """
-    config = launcher_config(run.accelerate_config) if run.accelerate_config else None
-    _require_launcher(config)
-    count = run.num_processes or _processes_of(config)
-    if config is None or _on_cpu(config):
-        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
-    else:
-        number = [f"--num_processes={count}"] if run.num_processes else []
-        command = ["-m", "accelerate.commands.launch", f"--config_file={config}", *number]
-    say(f"hf-tuner: {count} processes")
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(1, count))))
-    if config is not None and _on_cpu(config):
-        os.environ["ACCELERATE_USE_CPU"] = "true"
-    os.environ[LAUNCHED] = "1"  # accelerate's launcher for one process sets no RANK
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *command, str(script), *words])  # noqa: S606
-
-
-def _require_launcher(config: Path | None) -> None:
-    """Raise EnvironmentFault when a configuration asks for what is not installed here."""
-    deepspeed = config is not None and _read(config).get("distributed_type") == "DEEPSPEED"
-    if config is not None and deepspeed and importlib.util.find_spec("deepspeed") is None:
-        raise EnvironmentFault(f'{config.name} needs DeepSpeed: pip install "hf-tuner[deepspeed]"')
-
-
-def launcher_config(name: str) -> Path:
-    """File of a bundled accelerate configuration, or a YAML file given by path. Raises UsageError for neither."""
-    if Path(name).is_file():
-        return Path(name)
-    folder = catalog.folder("accelerate_configs")
-    known = sorted(p.stem for p in folder.glob("*.yaml"))
-    if name not in known:
-        raise UsageError("--accelerate-config: " + catalog.unknown("configuration", name, known))
-    return folder / f"{name}.yaml"
-
-
 def default_folder(run: Run) -> str:
     """runs/MODEL-DATASET-METHOD, with a number behind it when that one holds a finished run."""
     parts = (Path(run.model).name, Path(re.split("[:#@]", run.dataset)[0]).stem, run.method)
@@ -178,16 +130,14 @@ class exit_codes:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, TunerError | StoppedBySignal):
-            sys.stdout.flush()
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(error.exit_code)
-        if isinstance(error, KeyboardInterrupt):
-            print("\nstopped by Ctrl-C", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.exit(0)
+        ours = isinstance(error, TunerError | StoppedBySignal | KeyboardInterrupt)
+        # A bug keeps its traceback; with a supervising parent the cause shows it, and the others' noise is left out.
+        if error is not None and (ours or (FOLDER in os.environ and isinstance(error, Exception))):
+            tell(error)
+            sys.exit(fault_of(error).code)
 
 
 def _help(text: str, words: Sequence[str], defaults: Mapping[str, Any]) -> str:
@@ -223,19 +173,6 @@ def _word(key: str, value: Any) -> list[str]:
             else [flag, ",".join(map(str, value))]
         )
     return [flag, str(value)]
-
-
-def _processes_of(config: Path | None) -> int:
-    return int(_read(config).get("num_processes") or 1) if config else 1
-
-
-def _on_cpu(config: Path) -> bool:
-    data = _read(config)
-    return bool(data.get("use_cpu")) or data.get("distributed_type") == "MULTI_CPU"
-
-
-def _read(config: Path) -> dict[str, Any]:
-    return read_yaml(config, "--accelerate-config ")
 
 
 def quiet() -> None:

@@ -53,6 +53,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.fault(45, 46)
 @pytest.mark.parametrize("train, test, said", ERRORS.values(), ids=ERRORS)
 def test_errors(train: Dataset, test: Dataset | None, said: list[str]) -> None:
     """What cannot train is an error that names the rows or labels."""
@@ -80,6 +81,7 @@ WARNINGS = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(37, 45)
 @pytest.mark.parametrize("train, test, said", WARNINGS.values(), ids=WARNINGS)
 def test_warnings(train: Dataset, test: Dataset | None, said: str) -> None:
     """What looks odd is said once, with its numbers, and refuses nothing."""
@@ -88,6 +90,7 @@ def test_warnings(train: Dataset, test: Dataset | None, said: str) -> None:
     assert len([warning for warning in found.warnings if said in warning]) == 1
 
 
+@pytest.mark.fault(43)
 def test_empty_cells_are_named_then_dropped() -> None:
     """Null, NaN, blank and hidden values are found by row; dropping leaves the rest in order."""
     train = rows([*words(6), None, " ", "last"], ["a", "b", None, "a", "", "b", "a", "b", "b"])
@@ -133,6 +136,7 @@ def test_the_audit_streams_quickly() -> None:
     assert time.perf_counter() - start < 3
 
 
+@pytest.mark.fault(52)
 @pytest.mark.parametrize("kind, values", [("int64", [1, 2]), ("bool", [True, False]), ("date32", [None, None])])
 def test_other_values_become_text_with_a_note(kind: str, values: list) -> None:
     """Numbers, truth values and dates are read as text, and it is said."""

@@ -52,6 +52,7 @@ def test_check_says_it(case: tuple, tmp_path: Path) -> None:
     assert "Traceback" not in said.text
 
 
+@pytest.mark.fault(43, 44, 45, 48, 49, 50, 52)
 @pytest.mark.parametrize("case", READ, ids=[f"{row} {what}" for row, what, *_ in READ])
 def test_read(case: tuple, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     """What can be read is read whole and unchanged, and what was decided is said."""
@@ -61,6 +62,7 @@ def test_read(case: tuple, tmp_path: Path, capfd: pytest.CaptureFixture) -> None
     assert printed in shown.out + shown.err
 
 
+@pytest.mark.fault(50)
 def test_an_endless_line_is_never_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 50: a line is read up to the limit only, in CSV and JSON Lines alike."""
     monkeypatch.setattr(files, "LINE_LIMIT", 5_000)

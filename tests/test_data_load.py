@@ -133,6 +133,7 @@ dataset_info:
         load(tmp_path)
 
 
+@pytest.mark.fault(27)
 def test_an_edited_file_of_the_same_age_is_read_anew(tmp_path: Path) -> None:
     """Nothing is cached by path, time and size."""
     import os

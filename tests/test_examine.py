@@ -60,6 +60,20 @@ def test_long_texts_are_counted_against_the_positions(tiny_model: Path, tmp_path
     assert said.seconds < 20
 
 
+def test_a_method_that_looks_at_values_is_not_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """shira chooses weights by their values: shapes alone say nothing about its size."""
+    said = look(tiny_model, tiny_data, tmp_path, "--method", "shira", "--r", 4)
+    assert said.code == 0
+    assert "disk      not known before the weights are read" in said.out
+
+
+def test_wrong_targets_are_said_before_weights_are_read(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    """What the method cannot adapt is found from shapes."""
+    said = look(tiny_model, tiny_data, tmp_path, "--target-modules", "quary")
+    assert said.code == 2
+    assert "quary" in said.err
+
+
 def test_ids_without_an_embedding_are_found(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     """A tokenizer that knows more ids than the model embeds crashes at the first batch; here it is exit 4."""
     import transformers
@@ -154,6 +168,21 @@ def test_an_output_folder_that_cannot_be(tiny_model: Path, tiny_data: Path, tmp_
     said = check(tiny_data, "--model", tiny_model, "--output-dir", tmp_path / "file" / "run")
     assert said.code == 3
     assert f"{tmp_path / 'file'} is a file; name a folder" in said.err
+
+
+@pytest.mark.fault(24)
+def test_a_run_into_a_file_ends_before_any_weight(
+    tiny_model: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run asks for its folder first of all."""
+    from hf_tuner.launching import finetune
+
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(load, "read_weights", lambda *_: pytest.fail("weights were read"))
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(EnvironmentFault, match="file"):
+            finetune(model=str(tiny_model), dataset=str(tiny_data), output_dir=str(place))
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def as_nobody(words: list[object]) -> int:

@@ -80,6 +80,7 @@ YAMLS = [
 ]
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(("text", "said"), YAMLS, ids=[said for _, said in YAMLS])
 def test_a_hostile_or_broken_yaml_is_refused(text: str, said: str, tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"

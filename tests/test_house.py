@@ -27,7 +27,7 @@ SCRIPT_DOOR = ("recipes", "launching")
 
 LIGHT = (
     "cli", "tasks", "methods", "losses", "optimizers", "config", "flags", "catalog", "console", "errors", "launching",
-    "folder", "versions", "__init__",
+    "folder", "versions", "processes", "faults", "__init__",
 )  # fmt: skip
 """Imported while flags are parsed: `hf-tuner --help` answers in under 0.2 s."""
 HEAVY = (
@@ -335,6 +335,7 @@ CHECKS: list[tuple[Check, tuple[str, ...], int]] = [
 ]
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("check, folders, at_least", CHECKS, ids=[check.__name__ for check, *_ in CHECKS])
 def test_house_rule(check: Check, folders: tuple[str, ...], at_least: int) -> None:
     """The whole project keeps the rule, and enough of the project was looked at to say so."""
@@ -381,6 +382,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.fault("S3")
 @pytest.mark.parametrize("check, path, text", BROKEN, ids=[check.__name__ for check, *_ in BROKEN])
 def test_the_checks_can_fail(check: Check, path: str, text: str) -> None:
     """Each check finds the file that breaks its rule, and names it."""

@@ -10,6 +10,7 @@ import pytest
 from hf_tuner import console
 from hf_tuner.data import files, store
 from hf_tuner.data.splits import keep
+from hf_tuner.errors import EnvironmentFault
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -52,6 +53,20 @@ def test_rows_are_the_same_from_memory_and_from_the_disk(limit: int, monkeypatch
     store.forget()
     assert odd["n"][:] == list(range(1, 100, 2))
     assert odd.features["t"].dtype == "string"
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("rows", [1, 100_000])
+def test_no_room_for_the_rows_is_said(rows: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A temporary folder that is full, at the first byte or at the last."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    monkeypatch.setattr(store, "SPILL", 0)
+    monkeypatch.setattr(store.tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("wb"))  # noqa: SIM115
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\n" + "".join(f"text {i},{'ab'[i % 2]}\n" for i in range(rows)))
+    with pytest.raises(EnvironmentFault, match=r"do not fit into .*: No space left on device; .* TMPDIR"):
+        files.read_file(path, files.Reading())
 
 
 @pytest.mark.fault(53)

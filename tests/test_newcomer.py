@@ -10,7 +10,7 @@ from conftest import command
 from hf_tuner import finetune, flags, predict
 from hf_tuner.errors import EnvironmentFault, UsageError
 from hf_tuner.evaluation.intervals import scores_with_intervals
-from hf_tuner.launching import hand_over
+from hf_tuner.processes import run_processes
 from hf_tuner.training.plan import plan
 
 
@@ -64,7 +64,7 @@ def test_a_missing_launcher_is_named(tmp_path: Path) -> None:
     from hf_tuner.config import Run
 
     with pytest.raises(EnvironmentFault, match=r"zero3.yaml needs DeepSpeed: pip install"):
-        hand_over(Run(accelerate_config="zero3", output_dir=str(tmp_path)), Path("recipe.py"), [])
+        run_processes(Run(accelerate_config="zero3", output_dir=str(tmp_path)), Path("recipe.py"), [])
 
 
 def test_all_right_of_few_rows_is_not_certain() -> None:

@@ -1,5 +1,8 @@
 """Fetching a run from the Hub: damage on the way, names that are wrong, addresses."""
 
+import hashlib
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ from hub_server import Hub
 from peft import PeftConfig
 
 from hf_tuner.errors import ArtifactError, EnvironmentFault
-from hf_tuner.hub import pull
+from hf_tuner.hub import pins, pull
 from hf_tuner.hub.address import Address, parse_address
 from hf_tuner.hub.faults import explain
 from hf_tuner.hub.manifest import FILE, sha256
@@ -32,6 +35,33 @@ def test_a_pull_cut_in_the_middle_leaves_nothing_and_goes_on(there: Hub, run: Pa
         pull.pull(REPO, tmp_path / "pulled")
     assert not (tmp_path / "pulled").exists()
     assert (pull.pull(REPO, tmp_path / "pulled") / WEIGHTS).read_bytes() == (run / WEIGHTS).read_bytes()
+
+
+@pytest.mark.fault(25, "S15")
+def test_what_was_pulled_follows_the_umask(there: Hub, run: Path, tmp_path: Path) -> None:
+    share(run)
+    before = os.umask(0o027)
+    try:
+        folder = pull.pull(REPO, tmp_path / "pulled")
+    finally:
+        os.umask(before)
+    modes = {p.name: oct(p.stat().st_mode & 0o777) for p in (folder, *folder.rglob("*"))}
+    assert len(modes) > 6 and set(modes.values()) == {"0o750", "0o640"}
+
+
+@pytest.mark.fault(67)
+def test_a_run_that_does_more_than_load_is_not_pulled(there: Hub, run: Path, tmp_path: Path) -> None:
+    share(run)
+    config = json.loads((run / "adapter_config.json").read_text()) | {"megatron_core": "evil.core"}
+    changed = json.dumps(config).encode()
+    store = there.repo("model", REPO)
+    manifest = json.loads((pull.fetch(Address(REPO, None, "")) / FILE).read_text())
+    manifest["files"]["adapter_config.json"] = {"size": len(changed), "sha256": hashlib.sha256(changed).hexdigest()}
+    there.put(store, {"adapter_config.json": changed, FILE: json.dumps(manifest).encode()})
+    pins._asked.cache_clear()
+    with pytest.raises(ArtifactError, match="megatron_core names a module"):
+        pull.pull(REPO, tmp_path / "pulled")
+    assert not (tmp_path / "pulled").exists()
 
 
 def test_a_flipped_byte_is_found_and_fetched_again(

@@ -130,8 +130,8 @@ LASTING = {
 }
 
 
-@pytest.mark.parametrize("fault, said", LASTING.values(), ids=LASTING)
 @pytest.mark.fault(60, 61)
+@pytest.mark.parametrize("fault, said", LASTING.values(), ids=LASTING)
 def test_what_lasts_ends_with_exit_3_and_harms_nothing(fault: dict[str, Any], said: str, there: Hub, run: Path) -> None:
     there.create("model", REPO)
     before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
@@ -303,7 +303,7 @@ def test_what_would_answer_differently_is_not_pushed(run: Path, tmp_path: Path) 
             push.require_same(run, ready)
 
 
-@pytest.mark.fault(62)
+@pytest.mark.fault(62, "S8")
 def test_the_token_in_any_file_stops_the_push(
     there: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,7 +319,7 @@ def test_the_token_in_any_file_stops_the_push(
     assert "hf_CANARY12345" not in str(caught.value)
 
 
-@pytest.mark.fault(62)
+@pytest.mark.fault(62, "S9")
 def test_planted_files_are_not_public(run: Path, tmp_path: Path) -> None:
     copy = _copy(run, tmp_path / "copy")
     for name in (".env", "training_args.bin", "optimizer.pt", "train.csv", "adapter_model.bin", "notes.md"):

@@ -14,7 +14,8 @@ from fork_server import ForkServer
 
 STEPS = 30
 COMMON = ("--no-verify", "--max-steps", STEPS, "--save-strategy", "steps", "--save-steps", 10, "--logging-steps", 4,
-          "--per-device-train-batch-size", 4, "--eval-strategy", "steps", "--eval-steps", 15, "--bf16", "false")  # fmt: skip
+          "--per-device-train-batch-size", 4, "--per-device-eval-batch-size", 2,
+          "--eval-strategy", "steps", "--eval-steps", 15, "--bf16", "false")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,7 @@ def test_the_screen_says_where_the_run_is_going_and_that_it_arrived(shared: Shar
     assert CANARY not in shared.screen
 
 
-@pytest.mark.fault(62)
+@pytest.mark.fault(62, "S9")
 def test_only_what_is_allowed_is_on_the_hub(shared: Shared) -> None:
     repo = shared.hub.repo("model", "alice/words-lora")
     names = set(repo.commits[repo.branches["main"]].tree)
@@ -93,7 +93,7 @@ def test_only_what_is_allowed_is_on_the_hub(shared: Shared) -> None:
     assert not stray and not {"training_args.bin", "optimizer.pt", "log.jsonl", "report.html"} & names
 
 
-@pytest.mark.fault(62)
+@pytest.mark.fault(62, 71, "S8")
 def test_no_byte_on_the_hub_holds_the_token_or_a_local_path(shared: Shared) -> None:
     repo = shared.hub.repo("model", "alice/words-lora")
     seen = 0
@@ -106,11 +106,13 @@ def test_no_byte_on_the_hub_holds_the_token_or_a_local_path(shared: Shared) -> N
     assert seen > 10_000
 
 
+@pytest.mark.fault(71, "S8")
 def test_no_file_of_the_run_holds_the_token(shared: Shared) -> None:
     files = [p for p in shared.folder.rglob("*") if p.is_file()]
     assert len(files) > 8 and not [p for p in files if CANARY.encode() in p.read_bytes()]
 
 
+@pytest.mark.fault("S14")
 def test_the_token_goes_to_the_hub_alone(shared: Shared) -> None:
     assert shared.hub.journal and not [e for e in shared.hub.journal if e.get("note")]
 

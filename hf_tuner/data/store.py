@@ -47,7 +47,7 @@ class Shelf:
         """All tables in their order."""
         if self.file is None:
             return self.held
-        with self.file as file:
+        with _no_room(), self.file as file:
             file.flush()
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         _OPEN.append(weakref.ref(mapped, _OPEN.remove))
@@ -55,8 +55,9 @@ class Shelf:
         return [pa.ipc.open_stream(buffer.slice(start, size)).read_all() for start, size in self.parts]
 
     def _write(self) -> None:
-        try:
-            self.file = self.file or tempfile.TemporaryFile(prefix="hf-tuner-rows-")  # noqa: SIM115 - closed by tables()
+        with _no_room():
+            if self.file is None:
+                self.file = tempfile.TemporaryFile(prefix="hf-tuner-rows-")  # noqa: SIM115 - closed by tables()
             for table in self.held:
                 start = self.file.tell()
                 with pa.ipc.new_stream(self.file, table.schema) as stream:
@@ -64,13 +65,18 @@ class Shelf:
                 end = self.file.tell()
                 self.parts.append((start, end - start))
                 self.file.write(bytes(-end % 64))
-        except OSError as error:
-            folder = tempfile.gettempdir()
-            raise EnvironmentFault(
-                f"the rows do not fit into {folder}: {error.strerror or error}; free space there, or set TMPDIR to "
-                "another folder"
-            ) from error
         self.held = []
+
+
+@contextlib.contextmanager
+def _no_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentFault(
+            f"the rows do not fit into {tempfile.gettempdir()}: {error.strerror or error}; free space there, or set TMPDIR "
+            "to another folder"
+        ) from error
 
 
 def dataset(tables: Iterable[pa.Table], features: Features | None = None) -> Dataset:

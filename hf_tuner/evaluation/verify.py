@@ -41,7 +41,8 @@ def reloaded_logits(folder: Path, rows: Any, base: str | None = None) -> np.ndar
     with tempfile.TemporaryDirectory() as aside:
         texts, logits = Path(aside) / "rows.json", Path(aside) / "logits.npy"
         texts.write_text(json.dumps(rows.to_list()), encoding="utf-8")
-        command = [sys.executable, "-m", "hf_tuner.evaluation.verify", str(folder), str(texts), str(logits)]
+        # -P: a torch.py in the folder one happens to stand in is not torch.
+        command = [sys.executable, "-P", "-m", "hf_tuner.evaluation.verify", str(folder), str(texts), str(logits)]
         command += [base] if base else []
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=_alone(), check=False)
         if done.returncode or not logits.is_file():

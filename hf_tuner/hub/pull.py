@@ -17,6 +17,8 @@ from hf_tuner.hub.files import FETCHED
 from hf_tuner.hub.manifest import FILE, check_files, read_manifest
 from hf_tuner.hub.pins import cache_folder, cached_commit, pin
 from hf_tuner.hub.reach import unreachable
+from hf_tuner.models.safety import inspect
+from hf_tuner.models.save import umask
 
 
 def local_run(name: Path | str) -> Path:
@@ -60,11 +62,15 @@ def pull(name: str, output: Path | str | None = None) -> Path:
         raise UsageError(f"--output {target} exists and is not an empty folder; choose another")
     source = local_run(name)
     check_files(source, read_manifest(source).files)
+    inspect(source, name)
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        aside.chmod(0o755)
-        shutil.copytree(source, aside, dirs_exist_ok=True)  # the cache holds links; a copy does not
+        shutil.copytree(
+            source, aside, dirs_exist_ok=True, copy_function=shutil.copyfile
+        )  # the cache holds links, a copy none
+        for path in (aside, *aside.rglob("*")):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
         if target.exists():
             target.rmdir()
         aside.replace(target)

@@ -13,9 +13,10 @@ from hf_tuner.config import Targets, option
 from hf_tuner.methods._peft import attach, options, positive, share, target_option
 from hf_tuner.methods._rates import adapter_rate as learning_rate
 
-__all__ = ["SAVES", "Config", "adapt", "callbacks", "learning_rate", "orthogonality"]
+__all__ = ["SAVES", "Config", "adapt", "callbacks", "learning_rate", "memory", "orthogonality", "recall"]
 
 SAVES = "adapter"
+IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 UNKNOWN_STEPS = 10**9
 """peft wants a number of steps when the adapter is made; `callbacks` sets the true one."""
 
@@ -98,6 +99,20 @@ def callbacks(config: Config) -> list[Any]:
                 values.data.masked_fill_(zero, 0.0)
 
     return [RankBudget()]
+
+
+def memory(model: Any) -> dict[str, Any]:
+    """The smoothed importances, which decide what is pruned next and belong to no parameter: name → tensor."""
+    allocator = model.base_model.rankallocator
+    return {f"{kind}/{name}": value for kind in IMPORTANCES for name, value in getattr(allocator, kind).items()}
+
+
+def recall(model: Any, saved: dict[str, Any]) -> None:
+    """Put the importances of `memory` back."""
+    device = next(model.parameters()).device
+    for key, value in saved.items():
+        kind, _, name = key.partition("/")
+        getattr(model.base_model.rankallocator, kind)[name] = value.to(device)
 
 
 def orthogonality(model: Any) -> Any:

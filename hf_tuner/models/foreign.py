@@ -87,9 +87,12 @@ def tokenizer_of(source: str, commit: str | None = None) -> Any:
 
 def sketch_of(auto: Any, config: Any, source: str, code: Code | None = None) -> Any:
     """A model laid out on the meta device, without memory; stopped when it grows without end."""
+    options = _code_options(code)
+    if _is_registered(auto, config):
+        options.pop("code_revision", None)  # its class is here already: nothing is fetched, and this word is not known
     try:
         with safety.bounded_sketch(source), torch.device("meta"):
-            return auto.from_config(config, **_code_options(code))
+            return auto.from_config(config, **options)
     except (TunerError, ImportError):
         raise
     except Exception as error:
@@ -140,6 +143,15 @@ def _code_options(code: Code | None) -> dict[str, Any]:
     """What transformers is told about code: none, or that of one repository at one commit."""
     trusted = code is not None and is_trusted(*code)
     return {"trust_remote_code": trusted, **({"code_revision": code[1]} if code and trusted else {})}
+
+
+def _is_registered(auto: Any, config: Any) -> bool:
+    """Whether code that was loaded before gave the class for a configuration."""
+    if type(config) not in auto._model_mapping:
+        return False
+    found = auto._model_mapping[type(config)]
+    classes = found if isinstance(found, list | tuple) else (found,)
+    return not any(c.__module__.startswith("transformers.") for c in classes)
 
 
 def _require_known(data: dict[str, Any], source: str, trusted: str | None) -> None:

@@ -67,8 +67,8 @@ def located(run: Run) -> tuple[str, str | None]:
 
 def load_config(run: Run, **options: Any) -> Any:
     """The model's configuration, cleaned of keys that would make loading do more than load."""
-    source, commit = located(run)
     accept(run)
+    source, commit = located(run)
     with hub_errors("model", source, commit):
         return config_of(source, commit, **options)
 

@@ -66,7 +66,6 @@ LEFT_OUT = {
     "kernel_config": CHOSEN,
     "use_kernels": CHOSEN,
     "use_pretrained_backbone": "weights come from the model's own files",
-    "use_timm_backbone_pretrained": "weights come from the model's own files",
     "_commit_hash": "the commit is the one that was asked for",
 }
 """Keys of config.json, at any depth, that would make loading do more than load, and what is said of them."""
@@ -217,7 +216,7 @@ def check_adapter(data: Mapping[str, Any], source: str) -> None:
     library = (
         (data.get("auto_mapping") or {}).get("parent_library") if isinstance(data.get("auto_mapping"), dict) else None
     )
-    if library is not None and not str(library).startswith("transformers."):
+    if library is not None and not str(library).startswith(("transformers.", "transformers_modules.")):
         raise ArtifactError(f"{where}: auto_mapping names the module {_short(library)}: refused, it would be imported")
     if data.get("megatron_core") not in (None, "megatron.core"):
         raise ArtifactError(f"{where}: megatron_core names a module: refused, it would be imported")

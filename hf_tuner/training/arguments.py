@@ -61,10 +61,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         "average_tokens_across_devices": True,
     }
     _require_trackers(merged["report_to"])
-    if merged.get("fp16") and not torch.accelerator.is_available():
-        raise UsageError(
-            "--fp16 needs an accelerator: on a CPU it is slower and overflows; leave it out, or use --bf16"
-        )
+    _require_devices(bool(merged.get("fp16")))
     if float(merged["num_train_epochs"]) <= 0 and int(merged.get("max_steps") or -1) <= 0:
         raise UsageError(
             f"--num-train-epochs {merged['num_train_epochs']}: nothing would be trained; expected more than 0"
@@ -79,6 +76,20 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
             f"{started} processes were started, but they do not see each other and would train alone"
         )
     return arguments
+
+
+def _require_devices(fp16: bool) -> None:
+    """Raise UsageError for what this machine's devices cannot do, whether a flag or an accelerate configuration asks."""
+    configured = os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16"
+    if (fp16 or configured) and not torch.accelerator.is_available():
+        asked = "--fp16" if fp16 else "mixed_precision: fp16 of the accelerate configuration"
+        raise UsageError(
+            f"{asked} needs an accelerator: on a CPU it is slower and overflows; leave it out, or use --bf16"
+        )
+    wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if torch.accelerator.is_available() and torch.accelerator.device_count() < wanted:
+        there = torch.accelerator.device_count()
+        raise UsageError(f"{wanted} processes were started on this machine for {there} GPUs; --num-processes {there}")
 
 
 def _require_trackers(names: Any) -> None:

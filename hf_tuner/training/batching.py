@@ -5,11 +5,15 @@ whole batches keeps training random. One process with batch 8, four micro-batche
 batch 4 see the same rows in the same updates.
 """
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from hf_tuner.errors import UsageError
+from hf_tuner.faults import die_with_parent, plainly
 
 WINDOW = 50
 """Batches that are sorted together; larger pads less and mixes less."""
@@ -20,6 +24,7 @@ class Rows(Dataset):
 
     def __init__(self, data: Any) -> None:
         self.data = data
+        self.alone = False
 
     def __len__(self) -> int:
         return len(self.data)
@@ -29,10 +34,27 @@ class Rows(Dataset):
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         """Rows at several indices at once, which is how a DataLoader asks."""
+        if not self.alone and get_worker_info() is not None:
+            die_with_parent(signal.SIGKILL)  # a data worker that hangs would outlive a killed run
+            self.alone = True
         count = len(self.data)
-        rows = self.data.__getitems__([i if i < count else 0 for i in indices])
+        rows = self._fetch([i if i < count else 0 for i in indices])
         return [{**row, "labels": masked(row["labels"]), "row": -1} if i >= count else {**row, "row": i}
                 for i, row in zip(indices, rows, strict=True)]  # fmt: skip
+
+    def _fetch(self, indices: list[int]) -> list[dict[str, Any]]:
+        try:
+            return self.data.__getitems__(indices)
+        except Exception as error:
+            if plainly(error) is not error:
+                raise
+            for index in indices:
+                try:
+                    self.data.__getitems__([index])
+                except Exception as alone:
+                    said = f"row {index} (counted from 0): {type(alone).__name__}: {alone}"
+                    raise UsageError(said) from error
+            raise
 
 
 class LengthBatches(Sampler[int]):

@@ -51,6 +51,8 @@ def read_list(path: Path) -> dict[str, Any]:
             raise ArtifactError(
                 f"{path} has format {content['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
             )
+        if content.pop("seal", None) != _seal(content):
+            raise ValueError("its seal is broken")
         if not all(isinstance(content[key], dict) for key in ("files", "identity")) or content["step"] != step_of(path):
             raise ValueError("it is not what hf-tuner writes")
         if not all(
@@ -149,7 +151,8 @@ class Store:
             "identity": self.identity,
             "files": {p.relative_to(made).as_posix(): d for p, d in zip(files, digests, strict=True)},
         }
-        (made / FILE).write_text(json.dumps(content, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
+        content = json.loads(json.dumps(content, default=str))
+        (made / FILE).write_text(json.dumps({**content, "seal": _seal(content)}, indent=1) + "\n", encoding="utf-8")
         _flush(made / FILE)
         _flush(made)
         place = self.folder / made.name
@@ -203,6 +206,11 @@ def barrier() -> None:
     """Wait for the other processes of the run, where there are any."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """sha256 over the list itself, so that a flipped bit in it is found as well."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _flushed(path: Path) -> dict[str, Any]:

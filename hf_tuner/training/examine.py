@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import count, say, warn
 from hf_tuner.data.places import require_cache, require_output, standing
 from hf_tuner.data.texts import share
-from hf_tuner.errors import EnvironmentFault
+from hf_tuner.errors import EnvironmentFault, UsageError
 from hf_tuner.models.load import check_vocabulary, load_config, max_length
 from hf_tuner.training.arguments import epochs, rows_per_update
 from hf_tuner.training.plan import on_meta
@@ -34,7 +35,7 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     checkpoints to come, ArtifactError when the tokenizer does not belong to the model.
     """
     notes = getattr(data, "tuner_notes", {})
-    facts, warnings = notes.setdefault("audit", {}), notes.setdefault("warnings", [])
+    facts, kept = notes.setdefault("audit", {}), notes.setdefault("warnings", [])
     if "tokens" in facts:
         return data  # the recipe has asked already
     require_output(run.folder)
@@ -49,7 +50,7 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
         say(f"{name:<9} {text}")
     for warning in said:
         warn(warning)
-        warnings.append(warning)
+        kept.append(warning)
     data.tuner_notes = notes
     return data
 
@@ -80,7 +81,10 @@ def tokens(
 
 def disk(run: Run, task: Any, rows: int) -> tuple[str, dict[str, int]]:
     """A line and facts about the space that checkpoints and result will take. Raises EnvironmentFault when it is not there."""
-    saved, trainable = _sizes(run, task)
+    sizes = _sizes(run, task)
+    if sizes is None:
+        return "not known before the weights are read", {}
+    saved, trainable = sizes
     whole = bool(run.training.get("save_only_model"))
     checkpoint = saved + (0 if whole else OPTIMIZER_BYTES * trainable)
     number = checkpoints(run, rows)
@@ -129,9 +133,16 @@ def size(amount: float) -> str:
     return f"{amount / 1e3:.0f} kB"
 
 
-def _sizes(run: Run, task: Any) -> tuple[int, int]:
-    """Bytes of what is saved, and the number of weights that train, from shapes alone."""
-    model = on_meta(run, task)
+def _sizes(run: Run, task: Any) -> tuple[int, int] | None:
+    """Bytes of what is saved, and the number of weights that train, from shapes alone; None where shapes are not enough."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is to be said is said when the model is made
+            model = on_meta(run, task)
+    except UsageError as error:
+        if isinstance(error.__cause__, NotImplementedError):
+            return None  # a method that looks at values, such as shira
+        raise
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return saved_bytes(model, catalog.load("methods", run.method).SAVES), trainable
 

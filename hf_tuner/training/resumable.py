@@ -15,6 +15,7 @@ from hf_tuner.errors import ArtifactError
 from hf_tuner.models.save import write_text
 from hf_tuner.training.checkpoints import PREFIX, Store, numbered, verify
 from hf_tuner.training.signals import CleanStop, EvaluationStopped
+from hf_tuner.training.tensors import load_tensors, save_tensors
 
 STATE = "trainer_state.json"
 
@@ -55,6 +56,8 @@ class Ledger:
 class ResumableTrainer(Trainer):
     """Saves through a `Store`, and goes on bit for bit: losses, time, evaluations and the best checkpoint included."""
 
+    method: Any
+    """Module of the run's method."""
     store: Store
     stop: CleanStop
     ledger: Ledger
@@ -99,9 +102,11 @@ class ResumableTrainer(Trainer):
         try:
             with self.store.writing(step) as self.aside:
                 super()._save_checkpoint(model, trial)
-                Ledger.file(self.aside / f"{PREFIX}{step}", self.args.process_index).write_text(
-                    json.dumps(asdict(self._ledger())), encoding="utf-8"
-                )
+                made = self.aside / f"{PREFIX}{step}"
+                ledger = json.dumps(asdict(self._ledger()))
+                Ledger.file(made, self.args.process_index).write_text(ledger, encoding="utf-8")
+                if self.args.should_save and not self._is_sharded():
+                    save_tensors(self.model, self.method, made)
         finally:
             self.aside, self.state.log_history = None, history
         self._name_best()
@@ -124,7 +129,15 @@ class ResumableTrainer(Trainer):
         path = self.store.folder / f"{PREFIX}{best}" if best else None
         self.state.best_model_checkpoint = str(path) if path and path.is_dir() else None
 
+    def _is_sharded(self) -> bool:
+        return bool(self.is_deepspeed_enabled or self.is_fsdp_enabled)
+
     # --- going on
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if not self._is_sharded():
+            load_tensors(self.model, self.method, Path(resume_from_checkpoint))
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         started = super()._init_training_state(*args, **kwargs)
@@ -135,6 +148,8 @@ class ResumableTrainer(Trainer):
         """The log up to the step that was reached (what came after it comes again), and the best checkpoint."""
         path = self.store.folder / "log.jsonl"
         entries = read_log(path, self.state.global_step)
+        if self.ledger.owes_evaluation:  # it may have been made once already, before a kill
+            entries = [e for e in entries if e["step"] < self.state.global_step or "eval_runtime" not in e]
         self.state.log_history = [{k: v for k, v in entry.items() if k != "time"} for entry in entries]
         if is_main() and path.is_file():
             write_text(path, "".join(json.dumps(entry) + "\n" for entry in entries))
@@ -209,6 +224,8 @@ class ResumableTrainer(Trainer):
         path = Path(str(self.state.best_model_checkpoint))
         verify(path)
         super()._load_best_model()
+        if not self._is_sharded():
+            load_tensors(self.model, self.method, path)
         say(
             f"  best      {path.name} ({self.args.metric_for_best_model} {self.state.best_metric:.4f}), loaded and verified"
         )

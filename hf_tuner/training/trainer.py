@@ -1,4 +1,4 @@
-"""The transformers Trainer with four things changed: loss scaling, batch order, finite numbers, what is saved."""
+"""The transformers Trainer with five things changed: loss scaling, batch order, finite numbers, stalls, what is saved."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,9 +10,13 @@ from transformers import TrainerCallback, TrainingArguments
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.errors import DivergedError
+from hf_tuner.errors import UsageError
+from hf_tuner.faults import in_plain_words, plainly
 from hf_tuner.training.batching import LengthBatches, Rows
+from hf_tuner.training.divergence import LossLimit, not_finite, require_finite
+from hf_tuner.training.memory import fit_in_memory
 from hf_tuner.training.resumable import ResumableTrainer
+from hf_tuner.training.stalls import EVALUATION, LOADING, SAVING, STEP, Watch
 
 
 class TunerTrainer(ResumableTrainer):
@@ -20,9 +24,14 @@ class TunerTrainer(ResumableTrainer):
 
     def __init__(self, run: Run, arguments: TrainingArguments, model: Any, loss: Callable, collate: Callable,
                  data: dict[str, Any], score: Callable) -> None:  # fmt: skip
-        self.run = run
+        self.run, self.method = run, catalog.load("methods", run.method)
         self.rows_in_batch: list[int] = []
+        self.rows_in_update: list[int] = []
+        self.loss_of_update: torch.Tensor | float = 0.0
+        self.limit = LossLimit(run.stop_above) if run.stop_above is not None else None
         self.train_order: LengthBatches | None = None
+        self.watch = Watch(run.stall_timeout, Path(str(arguments.output_dir)), arguments.device.type)
+        fit_in_memory(arguments, model, data["train"], collate, loss)
         super().__init__(
             model=model,
             args=arguments,
@@ -34,6 +43,17 @@ class TunerTrainer(ResumableTrainer):
             callbacks=[_Epochs(self)],
         )
         self.loss_is_scaled_for_ga = True
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, with a watch on progress. Raises one of our errors for memory, data workers and lost processes."""
+        with self.watch, in_plain_words(lambda: f" in {self.watch.phase} at step {self.watch.step}"):
+            return super().train(*args, **kwargs)
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The micro-batches of the next update."""
+        self.watch.beat(LOADING, self.state.global_step + 1)
+        self.rows_in_update, self.loss_of_update = [], 0.0
+        return super().get_batch_samples(*args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> LengthBatches:
         rows = self.args.train_batch_size * self.args.world_size
@@ -52,21 +72,40 @@ class TunerTrainer(ResumableTrainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch. Raises DivergedError when its loss is not finite."""
+        step = self.state.global_step + 1
+        self.watch.beat(STEP, step)
         loss = super().training_step(model, inputs, num_items_in_batch)
+        self.rows_in_update += self.rows_in_batch
+        self.loss_of_update = self.loss_of_update + loss
         if not torch.isfinite(loss):
-            self._diverged("loss", loss.item())
+            raise not_finite("loss", loss.item(), step, self.rows_in_batch, self.args)
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        value = float(norm) if norm is not None else 0.0
+        value, step = float(norm) if norm is not None else 0.0, self.state.global_step + 1
         # A gradient scaler (fp16) finds its scale by overflowing and skips such steps itself.
         if not np.isfinite(value) and getattr(self.accelerator, "scaler", None) is None:
-            self._diverged("gradient norm", value)
+            raise not_finite("gradient norm", value, step, self.rows_in_update, self.args)
+        if self.limit is not None:
+            loss = self.accelerator.gather(torch.as_tensor(self.loss_of_update)).mean().item()
+            self.limit.add(loss, step, Path(str(self.args.output_dir)))
         return norm
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Scores of the validation rows. Raises DivergedError when one is not finite."""
+        metrics = super().evaluate(*args, **kwargs)
+        require_finite(metrics, self.state.global_step, str(self.args.output_dir))
+        return metrics
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.watch.beat(SAVING, self.state.global_step)
+        super()._save_checkpoint(*args, **kwargs)
+        self.watch.beat(STEP, self.state.global_step)
 
     def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
         """Logits and labels of a batch; the loss is left to `score`, which sees every row exactly once."""
+        self.watch.beat(EVALUATION, self.state.global_step)
         _, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
         return None, logits, labels
 
@@ -89,16 +128,6 @@ class TunerTrainer(ResumableTrainer):
             model = self.accelerator.unwrap_model(self.model)
             model.save_pretrained(folder, state_dict=state_dict)
 
-    def _diverged(self, what: str, value: float) -> None:
-        step = self.state.global_step + 1
-        kept = sorted(Path(str(self.args.output_dir)).glob("checkpoint-*"), key=lambda p: p.stat().st_mtime)
-        last = f"the last good checkpoint is {kept[-1]}" if kept else "no checkpoint had been written yet"
-        rows = ", ".join(str(r) for r in self.rows_in_batch[:12])
-        raise DivergedError(
-            f"training diverged: the {what} is {value} at step {step} (training rows {rows} …); {last}.\n"
-            f"Try a lower --learning-rate (now {self.args.learning_rate:g}), more warm-up, or look at those rows."
-        )
-
 
 class _Epochs(TrainerCallback):
     """Tells the batch order which epoch it is; accelerate does not reach samplers it did not make."""
@@ -114,6 +143,22 @@ class _Epochs(TrainerCallback):
 def _with_row_numbers(collate: Callable) -> Callable:
     def batch(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         rows = list(rows)
-        return {**collate(rows), "row": torch.tensor([r["row"] for r in rows])}
+        try:
+            made = collate(rows)
+        except Exception as error:
+            raise _bad_row(collate, rows, error) from error
+        return {**made, "row": torch.tensor([r["row"] for r in rows])}
 
     return batch
+
+
+def _bad_row(collate: Callable, rows: list[dict[str, Any]], error: Exception) -> BaseException:
+    """The error of a batch with the number of the row that it comes from, found by trying each alone."""
+    if plainly(error) is not error:
+        return plainly(error)
+    for row in rows:
+        try:
+            collate([row])
+        except Exception as alone:
+            return UsageError(f"row {row['row']} (counted from 0): {type(alone).__name__}: {alone}")
+    return error

@@ -1,0 +1,181 @@
+"""Two processes on this machine: whatever happens to one of them, the run ends soon, whole, and with one line why."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from forks import alive, children, until
+
+RECIPE = Path(__file__).with_name("faulty_recipe.py")
+NOISE = ("Traceback", "ChildFailedError", "exitcode", "elastic", "=====")
+STEPS = 4000
+
+
+@pytest.fixture
+def words(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> list[str]:
+    """Settings of a long run of two processes with a checkpoint every three steps."""
+    line = ["--model", tiny_model, "--dataset", tiny_data, "--output-dir", tmp_path / "run", "--no-verify",
+            "--per-device-train-batch-size", 4, "--max-steps", STEPS, "--save-strategy", "steps", "--save-steps", 3,
+            "--bf16", "false", "--probe-rows", 0, "--num-processes", 2]  # fmt: skip
+    return list(map(str, line))
+
+
+@contextmanager
+def started(line: list[str], tmp_path: Path, **environment: str) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """A command running with its output in a file; whatever it left running is killed and is a failure."""
+    out = tmp_path / "out.txt"
+    with out.open("w") as file:
+        reset = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
+        process = subprocess.Popen([sys.executable, *line], stdout=file, stderr=file, env={**os.environ, **environment},
+                                   **reset)  # type: ignore[call-overload]  # fmt: skip
+    ranks: list[int] = []
+    try:
+        ranks += until(lambda: found if len(found := children(process.pid)) >= 2 else None)  # type: ignore[arg-type]
+        yield process, out
+        until(lambda: not any(map(alive, ranks)), 30)
+    finally:
+        left = [pid for pid in (process.pid, *ranks) if alive(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def rank_of(process: subprocess.Popen, rank: int) -> int:
+    """Process id of a rank."""
+    for pid in children(process.pid):
+        if f"\0RANK={rank}\0" in "\0" + Path(f"/proc/{pid}/environ").read_text():
+            return pid
+    raise AssertionError(f"rank {rank} is not running")
+
+
+def first_checkpoint(folder: Path) -> Path:
+    """Wait for the first checkpoint of a run."""
+    return until(lambda: next((p.parent for p in folder.glob("checkpoint-*/trainer_state.json")), None), 90)  # type: ignore
+
+
+def cli(words: list[str]) -> list[str]:
+    """The command line of `hf-tuner lora`."""
+    return ["-m", "hf_tuner.cli.main", "lora", *words]
+
+
+def last_line(out: Path) -> str:
+    """The last line printed, after a look for noise."""
+    text = out.read_text()
+    assert not [n for n in NOISE if n in text], text
+    return text.strip().splitlines()[-1]
+
+
+@pytest.mark.fault(11)
+def test_a_killed_rank_is_named_and_the_same_command_goes_on(words: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with started(cli(words), tmp_path) as (process, out):
+        first_checkpoint(folder)
+        os.kill(rank_of(process, 1), signal.SIGKILL)
+        since = time.monotonic()
+        assert process.wait(60) == 3
+        assert time.monotonic() - since < 60
+    newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
+    said = last_line(out)
+    assert said == f"error: rank 1 was killed by SIGKILL (out of memory?); the same command goes on from {newest}"
+    step = json.loads((newest / "trainer_state.json").read_text())["global_step"]
+    again = [*words[: words.index("--max-steps") + 1], str(step + 2), *words[words.index("--max-steps") + 2 :]]
+    again += ["--resume", str(newest)]
+    done = subprocess.run([sys.executable, *cli(again)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.fault(12, 30)
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ("raise-row:1:7", 2, "error: rank 1: row 7 (counted from 0): ValueError: this cannot be read"),
+        ("nan:1:5", 5, "error: rank 1: training diverged: the loss is nan at step 5 (training rows "),
+        ("memory:0:2", 3, "error: rank 0: out of memory in a training step at step 2 (CUDA out of memory."),
+        ("hang:1:6", 3, "error: rank 1 made no progress for "),
+    ],
+    ids=lambda v: v.split(":")[0] if isinstance(v, str) else "",
+)  # fmt: skip
+def test_what_one_rank_finds_is_said_once_and_last(
+    fault: str, code: int, said: str, words: list[str], tmp_path: Path
+) -> None:
+    line = [str(RECIPE), *words, "--stall-timeout", "3" if "hang" in fault else "60"]
+    with started(line, tmp_path, FAULT=fault) as (process, out):
+        assert process.wait(90) == code, out.read_text()
+    last_line(out)
+    told = out.read_text()
+    assert told.count("error:") == 1
+    error = told[told.index("error:") :]
+    assert error.startswith(said), error
+    assert len(error.strip().splitlines()) <= 2
+    if fault.startswith("nan"):
+        assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoint-3'}." in error
+    if fault.startswith("hang"):
+        assert " in a training step at step 6 (faulty_recipe.py:" in error and "checkpoint-3" in error
+
+
+@pytest.mark.fault(12)
+def test_a_traceback_of_one_rank_is_shown_once_with_its_cause_last(words: list[str], tmp_path: Path) -> None:
+    with started([str(RECIPE), *words], tmp_path, FAULT="raise:1:5") as (process, out):
+        assert process.wait(90) == 1
+    told = out.read_text()
+    assert told.count("Traceback") == 1 and "in _break" in told and "ChildFailedError" not in told
+    assert told.strip().splitlines()[-1] == "error: rank 1: ValueError: this cannot be read"
+
+
+@pytest.mark.fault(13)
+def test_a_frozen_rank_is_named_by_the_others(words: list[str], tmp_path: Path) -> None:
+    with started([*cli(words), "--stall-timeout", "2"], tmp_path) as (process, out):
+        first_checkpoint(tmp_path / "run")
+        os.kill(rank_of(process, 1), signal.SIGSTOP)
+        assert process.wait(60) == 3
+    said = last_line(out)
+    assert said.startswith("error: rank 1 made no progress and does not answer; rank 0: waited ")
+    assert " s for the other processes in " in said and "the same command goes on from" in said
+
+
+@pytest.mark.fault(10)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_reaches_every_rank_once(number: int, code: int, words: list[str], tmp_path: Path) -> None:
+    with started(cli(words), tmp_path) as (process, out):
+        first_checkpoint(tmp_path / "run")
+        process.send_signal(number)
+        assert process.wait(60) == code
+    said = last_line(out)
+    assert (
+        said.startswith(f"error: stopped by {signal.Signals(number).name}") and "the same command goes on from" in said
+    )
+    assert out.read_text().count("saving at the next step") == 1
+    assert not (tmp_path / "run" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.fault(10)
+def test_no_rank_outlives_the_parent(words: list[str], tmp_path: Path) -> None:
+    with started(cli(words), tmp_path) as (process, _):
+        first_checkpoint(tmp_path / "run")
+        process.kill()
+
+
+@pytest.mark.fault(12)
+def test_under_plain_torchrun_the_failing_rank_says_it_once(words: list[str], tmp_path: Path) -> None:
+    alone = words[: words.index("--num-processes")]
+    line = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(RECIPE), *alone]
+    with started(line, tmp_path, FAULT="raise-row:1:7") as (process, out):
+        assert process.wait(90) == 1
+    assert out.read_text().count("error: rank 1: row 7 (counted from 0): ValueError: this cannot be read") == 1
+
+
+def test_a_mistake_that_every_rank_finds_is_said_once(words: list[str], tmp_path: Path) -> None:
+    wrong = ["lora", *words, "--columns", "text=body,label=label"]
+    done = subprocess.run(
+        [sys.executable, "-m", "hf_tuner.cli.main", *wrong], capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("error:") == 1 and "error: rank" not in done.stderr and "body" in done.stderr
