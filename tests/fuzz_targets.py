@@ -232,7 +232,7 @@ def _sealed(folder: Path, manifest: bytes) -> bytes:
         data["files"] = file_digests(folder, [name for name in data["files"] if (folder / name).is_file()])
         data[DIGEST] = content_digest({k: v for k, v in data.items() if k != DIGEST})
         return json.dumps(data).encode()
-    except (ValueError, TypeError, KeyError, AttributeError, OSError):
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError):
         return manifest
 
 

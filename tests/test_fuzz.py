@@ -4,11 +4,13 @@
 `make fuzz` goes on for as long as one likes. What was found once is tried each time, by name.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fuzz_mutations import GONE, RECORDS, TABLES
-from fuzz_targets import TARGETS, Hang, outcome, within
+from fuzz_targets import TARGETS, Hang, answers, contents, finished, outcome, within
 from hypothesis import HealthCheck, given, settings
 
 from hf_tuner.errors import TunerError, UsageError
@@ -85,6 +87,22 @@ FOUND: dict[str, tuple[str, Any]] = {
 def test_what_was_found_stays_mended(case: str) -> None:
     name, example = FOUND[case]
     TARGETS[name].check(example)
+
+
+def test_what_is_sound_is_not_refused(tmp_path: Path) -> None:
+    """A refusal is allowed above: it must not be the answer to everything."""
+    from hf_tuner.hub.manifest import content_digest
+    from hf_tuner.hub.publish import published
+
+    _, files, sound = finished()
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert answers(tmp_path) == sound
+    with published(tmp_path) as ready:
+        there = contents(ready)
+        assert {"manifest.json", "adapter_model.safetensors", "README.md"} <= set(there)
+        written = json.loads(there["manifest.json"])
+        assert written.pop("sha256") == content_digest(written)
 
 
 def test_a_hang_and_an_unfit_message_would_be_found() -> None:

@@ -13,7 +13,7 @@ from hf_tuner.errors import EnvironmentFault, UsageError
 Image = pytest.importorskip("PIL.Image")
 
 
-@pytest.mark.fault(54, 55, 57, 58, 69)
+@pytest.mark.fault(54, 55, 57, 58, 69, "S10")
 @pytest.mark.parametrize("case", CASES, ids=[f"{row} {what}" for row, what, *_ in CASES])
 def test_folder(case: tuple, tmp_path: Path) -> None:
     """Exit code and message of `hf-tuner check`; no more than fifteen lines."""
