@@ -74,3 +74,17 @@ def _at_step(step: int, act: Any) -> None:
         return original(self, *args, **kwargs)
 
     TunerTrainer._get_grad_norm = patched
+
+
+def kill_when_said(word: str) -> None:
+    """SIGKILL right after a line that begins with a word was printed."""
+    import builtins
+
+    printed = builtins.print
+
+    def patched(*args: Any, **kwargs: Any) -> None:
+        printed(*args, **kwargs)
+        if args and str(args[0]).strip().startswith(word):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    builtins.print = patched
