@@ -1,13 +1,16 @@
 """A checkpoint is whole or passed over, and only our own are ever deleted."""
 
+import hashlib
 import json
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from fork_server import ForkServer
 from test_resume import line
 
@@ -119,6 +122,32 @@ def test_a_list_that_points_outside_is_not_followed(run: Run) -> None:
         verify(run.folder / "checkpoint-20")
 
 
+@pytest.mark.fault(65, "S1")
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_code_in_a_checkpoint_that_is_well_sealed(zipped: bool, run: Run, tmp_path: Path) -> None:
+    path = run.folder / "checkpoint-20" / "optimizer.pt"
+    torch.save({"state": Payload(tmp_path / "marker")}, path, _use_new_zipfile_serialization=zipped)
+    digest = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    reseal(path.parent / FILE, lambda content: content["files"].update({"optimizer.pt": digest}))
+    assert verify(path.parent)["step"] == 20  # its list says that all is well
+    with pytest.raises(ArtifactError, match=r"checkpoint-20/optimizer.pt contains code .*refusing to load it"):
+        checkpoint_to_resume(replace(run, resume=str(path.parent)))
+    assert checkpoint_to_resume(run) == str(run.folder / "checkpoint-10")
+    assert not (tmp_path / "marker").exists()
+    torch.load(path, weights_only=False)  # what would have happened
+    assert (tmp_path / "marker").exists()
+
+
+class Payload:
+    """An object that makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return (os.mkdir, (str(self.marker),))
+
+
 def test_weights_alone_are_not_enough(tmp_path: Path) -> None:
     store = Store(tmp_path, IDENTITY, 2)
     with store.writing(5) as aside:
@@ -204,8 +233,6 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
 
 @pytest.mark.fault(5)
 def test_torch_says_little_about_a_full_disk(small_disk: Path) -> None:
-    import torch
-
     store = Store(small_disk, IDENTITY, 2)
     with pytest.raises(EnvironmentFault, match="disk full"), store.writing(10) as aside:
         torch.save(torch.zeros(1_000_000), aside / "checkpoint-10" / "optimizer.pt")

@@ -12,9 +12,11 @@ from hf_tuner.config import Run
 from hf_tuner.console import is_main, say, warn
 from hf_tuner.data.fingerprint import fingerprint
 from hf_tuner.errors import ArtifactError, TunerError, UsageError
+from hf_tuner.models.safety import refuse_code
 from hf_tuner.training.checkpoints import numbered, verify
 from hf_tuner.versions import versions
 
+PICKLED = (".pt", ".pth", ".bin")
 CLOSE = ("processes", "precision", "device")
 """What training ran on: it may change, but then the last bits of the result do."""
 
@@ -97,10 +99,13 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def _usable(path: Path) -> dict[str, Any]:
-    """A verified checkpoint that also holds the state of the optimiser."""
+    """A verified checkpoint that also holds the state of the optimiser, and no code in it."""
     content = verify(path)
     if not any(name.startswith(("optimizer", "global_step", "pytorch_model_fsdp")) for name in content["files"]):
         raise ArtifactError(f"{path} holds weights only (--save-only-model): training cannot go on from it")
+    for name in content["files"]:
+        if Path(name).suffix in PICKLED:
+            refuse_code(path / name)
     return content
 
 
