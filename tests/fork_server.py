@@ -50,7 +50,8 @@ class Child:
 
     def text(self) -> str:
         """Everything printed, errors last."""
-        return self.out.read_text() + self.err.read_text()
+        # Killed at once, a child has not even opened them.
+        return "".join(path.read_text() for path in (self.out, self.err) if path.is_file())
 
 
 @dataclass
