@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent / "tests"
+SHORTEST = 3.0
+"""Seconds within which a run is killed at the least; it trains after one or two."""
 MOMENTS = {
     "finishing": "saved, NOT", "measuring": "complete; measuring", "training": "  step ", "resuming": "  resume",
     "preparing": "  features", "loading": "hf-tuner:",
@@ -73,7 +75,7 @@ class Soak:
         self.server, self.here, self.asked = server, here, asked
         self.folder, self.whole = here / "killed", here / "whole"
         self.dice = random.Random(asked.seed)
-        self.patience = 4.0
+        self.patience = 2 * SHORTEST
         self.moments: Counter[str] = Counter()
         self.largest = 0
 
@@ -116,7 +118,8 @@ class Soak:
         self.moments["saving" if saving else said] += 1
         self.largest = max(self.largest, size(self.folder))
         wanted = self.asked.steps * (kills + 1) / (0.9 * self.asked.kills)
-        self.patience *= 1.15 if self.reached() < wanted else 0.87
+        # Never so short that it is only killed while it starts.
+        self.patience = max(SHORTEST, self.patience * (1.15 if self.reached() < wanted else 0.87))
         return True
 
     def reached(self) -> int:

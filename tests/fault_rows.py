@@ -20,10 +20,6 @@ NOTES = {
 }
 """What a row's tests leave open, or why it has none."""
 
-# Temporary: rows whose tests are still being written. To be removed, with its two uses in test_fault_page.py, when
-# they are there: from then on a row without test and without note is an error.
-PENDING = {**dict.fromkeys(["26", "28", "74"], "checkpoints"), **dict.fromkeys(["36", "64"], "distributed")}
-
 
 @dataclass(frozen=True)
 class Row:
