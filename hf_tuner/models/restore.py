@@ -9,7 +9,7 @@ import transformers
 from hf_tuner import catalog
 from hf_tuner.catalog import task_class
 from hf_tuner.config import Run
-from hf_tuner.errors import ArtifactError
+from hf_tuner.errors import ArtifactError, UsageError
 from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
@@ -76,7 +76,11 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
 def restore_task(manifest: Manifest) -> Any:
     """The task of a manifest: labels in their order, and how rows become tensors."""
     with damage(Path(FILE), "the task"):
-        return task_class(manifest.task).restore(manifest.settings)
+        try:
+            kind = task_class(manifest.task)
+        except UsageError as error:  # nobody typed it: the file says so
+            raise ArtifactError(f"{FILE} is damaged: {error}") from error
+        return kind.restore(manifest.settings)
 
 
 def load_bare(manifest: Manifest, task: Any, *, quantized: bool) -> Any:
