@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parent.parent / "tests"
-SHORTEST = 3.0
-"""Seconds within which a run is killed at the least; it trains after one or two."""
 MOMENTS = {
-    "finishing": "saved, NOT", "measuring": "complete; measuring", "training": "  step ", "resuming": "  resume",
-    "preparing": "  features", "loading": "hf-tuner:",
+    "starting": "", "loading": "hf-tuner:", "preparing": "data  ", "training": "  training", "measuring": "complete; measuring",
 }  # fmt: skip
-"""What a run was doing, by what it had said."""
+"""When a run is killed: a random while after it has said this."""
+FOLDERS = {"saving": ".saving-*", "pushing": ".pushing-*"}
+"""When a run is killed: as soon as there is such a folder."""
+WHILE = 1.5
+"""Seconds; a run trains some forty steps in it, and saves every twenty."""
 
 
 def main() -> int:
@@ -75,7 +76,6 @@ class Soak:
         self.server, self.here, self.asked = server, here, asked
         self.folder, self.whole = here / "killed", here / "whole"
         self.dice = random.Random(asked.seed)
-        self.patience = 2 * SHORTEST
         self.moments: Counter[str] = Counter()
         self.largest = 0
 
@@ -102,9 +102,10 @@ class Soak:
         return 0 if same and not left and kills == asked.kills else 1
 
     def kill(self, kills: int) -> bool:
-        """Start, wait a random while, kill; sooner when the run is ahead of its kills. False when it ended by itself."""
+        """Start, wait for a random moment, kill. False when the run ended by itself."""
+        moment = self.moment(kills)
         children = self.start(self.folder)
-        time.sleep(self.dice.uniform(0.0, self.patience))
+        seen = self.wait_for(moment, children[0])
         if self.server.ask({"over": children[0].pid})["over"]:
             self.finish(children)
             return False
@@ -112,15 +113,30 @@ class Soak:
             child.send(signal.SIGKILL)
         for child in children:
             child.wait()
-        saving = list(self.folder.glob(".saving-*"))
-        text = children[0].text()
-        said = next((moment for moment, sign in MOMENTS.items() if sign in text), "starting")
-        self.moments["saving" if saving else said] += 1
+        self.moments[moment if seen else "measuring"] += 1
         self.largest = max(self.largest, size(self.folder))
-        wanted = self.asked.steps * (kills + 1) / (0.9 * self.asked.kills)
-        # Never so short that it is only killed while it starts.
-        self.patience = max(SHORTEST, self.patience * (1.15 if self.reached() < wanted else 0.87))
         return True
+
+    def moment(self, kills: int) -> str:
+        """Training and saving while the run is behind its kills, so that both end together; else something before."""
+        if self.reached() <= self.asked.steps * kills / self.asked.kills:
+            return self.dice.choice(["training", "training", "saving", *(["pushing"] if self.asked.push else [])])
+        return self.dice.choice(["starting", "loading", "preparing"])
+
+    def wait_for(self, moment: str, child: Any) -> bool:
+        """Wait until it is the moment, and a random while; False when training was over before."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end and not self.server.ask({"over": child.pid})["over"]:
+            text = child.text()
+            if moment in FOLDERS and list(self.folder.glob(FOLDERS[moment])):
+                return True
+            if moment in MOMENTS and MOMENTS[moment] in text:
+                time.sleep(self.dice.uniform(0.0, WHILE if moment == "training" else WHILE / 5))
+                return True
+            if MOMENTS["measuring"] in text or "saved, NOT" in text:
+                return False
+            time.sleep(0.002)
+        return False
 
     def reached(self) -> int:
         """Step of the newest checkpoint."""

@@ -25,8 +25,8 @@ RESULTS = (
     "model.safetensors",
     "config.json",
 )
-LEFT = (".saving-*", ".dropping-*")
-"""What a process leaves that was killed while it saved, or deleted, a model or a checkpoint."""
+LEFT = (".saving-*", ".dropping-*", ".pushing-*")
+"""What a process leaves that was killed while it saved, deleted or sent a model or a checkpoint."""
 MERGED = "merged"
 OURS = ("run.yaml", "manifest.json", "log.jsonl", "report.json", LOCK)
 

@@ -46,8 +46,6 @@ class Pushing:
         if to is None:
             return cls(None, None)
         to = to if "/" in to.repo else preflight(to)  # `launch` has given it its full name already
-        for left in run.folder.glob(f"{ASIDE}*"):
-            shutil.rmtree(left, ignore_errors=True)  # of a run that was killed
         return cls(to, None if to.strategy == "end" else PushCheckpoints(run, to, processor, finish))
 
     @property
