@@ -112,19 +112,25 @@ def table_of(text: str) -> list[str]:
 
 
 def gather(*words: str) -> Proofs:
-    """Run the tests that prove something, with pytest's own words, and return what was seen."""
+    """Collect the tests that prove something, with pytest's own words, and return what was seen."""
     proofs = Proofs()
-    pytest.main(["-q", "-p", "no:cacheprovider", "-m", "fault", *words], plugins=[proofs])
+    pytest.main(["-qq", "-p", "no:cacheprovider", "-m", "fault", "--collect-only", *words], plugins=[proofs])
     return proofs
+
+
+def run(proofs: Proofs, *words: str) -> None:
+    """Run what was collected, in two processes, and note how it ended."""
+    pytest.main(["-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile", *words], plugins=[proofs])
 
 
 def main(words: list[str]) -> int:
     """`--collect` prints which tests prove which rows; otherwise all of them run and the page is written."""
     os.chdir(ROOT)
     if words == ["--collect"]:
-        print(json.dumps(gather("--collect-only", "-qq").tests))
+        print(json.dumps(gather().tests))
         return 0
     proofs = gather(*words)
+    run(proofs, *words)
     PAGE.write_text(page(proofs), encoding="utf-8")
     bad = [node for node, ending in proofs.endings.items() if ending == "failed"]
     return 1 if bad or not proofs.tests else 0
