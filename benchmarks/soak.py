@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ class Soak:
         self.folder, self.whole = here / "killed", here / "whole"
         self.dice = random.Random(asked.seed)
         self.moments: Counter[str] = Counter()
+        self.sessions: set[int] = set()
         self.largest = 0
 
     def run(self) -> int:
@@ -94,7 +96,7 @@ class Soak:
                 print(f"  {kills} kills, step {self.reached()}, {time.monotonic() - begun:.0f} s", flush=True)
         self.finish(self.start(self.folder))
         same = digest(self.folder) == digest(self.whole)
-        left = orphans(self.server)
+        left = orphans(self.sessions)
         print(f"{kills} kills in {time.monotonic() - begun:.0f} s; killed while: {dict(self.moments)}")
         print(f"final weights byte-identical to the uninterrupted run: {same}")
         print(f"folder at most {self.largest / 1e6:.1f} MB, uninterrupted {size(self.whole) / 1e6:.1f} MB; "
@@ -105,6 +107,7 @@ class Soak:
         """Start, wait for a random moment, kill. False when the run ended by itself."""
         moment = self.moment(kills)
         children = self.start(self.folder)
+        self.sessions |= {child.pid for child in children}
         seen = self.wait_for(moment, children[0])
         if self.server.ask({"over": children[0].pid})["over"]:
             self.finish(children)
@@ -149,7 +152,7 @@ class Soak:
         words = [asked.method, "--model", self.here / "model", "--dataset", self.here / "data", "--eval-split", "20%",
                  "--output-dir", folder, "--no-verify", "--max-steps", asked.steps, "--per-device-train-batch-size", 4,
                  "--save-strategy", "steps", "--save-steps", 20, "--eval-strategy", "steps", "--eval-steps", 60,
-                 "--bf16", "false"]  # fmt: skip
+                 "--dataloader-num-workers", 1, "--bf16", "false"]  # fmt: skip
         if asked.push:
             words += ["--push-to-hub", "--hub-model-id", folder.name, "--hub-strategy", "every_save"]
         if asked.processes == 1:
@@ -177,19 +180,25 @@ def size(folder: Path) -> int:
     return sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file())
 
 
-def orphans(server: Any) -> list[str]:
-    """Runs that are still there although they were killed."""
-    left = []
+def orphans(sessions: set[int]) -> list[str]:
+    """Processes that killed runs have left: data workers and whatever else they had started, in their sessions."""
+    end = time.monotonic() + 10
+    while left := list(_alive(sessions)):
+        if time.monotonic() > end:
+            break
+        time.sleep(0.5)
+    return left
+
+
+def _alive(sessions: set[int]) -> Iterator[str]:
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) not in (os.getpid(), server.process.pid):
+        if entry.name.isdigit():
             try:
-                line = (entry / "cmdline").read_text().replace("\0", " ")
-                parent = (entry / "stat").read_text().rpartition(")")[2].split()
+                state, _, _, session, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if "fork_server.py" in line and parent[0] != "Z" and int(parent[1]) == server.process.pid:
-                left.append(f"{entry.name}: {line}")
-    return left
+            if int(session) in sessions and state != "Z":
+                yield entry.name
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ def allowed_names(text: str | None) -> tuple[str, ...]:
     return tuple(word.strip().lstrip("-").replace("-", "_") for word in (text or "").split(",") if word.strip())
 
 
+def unknown_names(text: str | None) -> list[str]:
+    """What --allow-changed names and no run may change."""
+    return [name for name in allowed_names(text) if name not in (*ALLOWABLE, *FREE)]
+
+
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: str | None) -> tuple[list[str], list[str]]:
     """(what may not change, what was allowed to): one sentence for each setting that is different."""
     names = allowed_names(allowed)

@@ -85,7 +85,7 @@ class Run:
     probe_rows: int = option(10_000, "Training rows the frozen probe sees at most (0: no probe).")
 
     output_dir: str | None = option(None, "The run's folder (default: runs/MODEL-DATASET-METHOD).")
-    overwrite: bool = option(False, "Replace a finished run in --output-dir.")
+    overwrite: bool = option(False, "Replace a finished run, or one with other settings, in --output-dir.")
     resume: str = option(
         "auto", "auto: go on from the newest checkpoint of the same run; never; or a checkpoint folder."
     )

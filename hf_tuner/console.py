@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from typing import TextIO
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What no line on a screen holds; line ends and tabs may stay."""
@@ -18,13 +19,21 @@ def is_main() -> bool:
 def say(text: str = "") -> None:
     """Print a line on the main process."""
     if is_main():
-        print(printable(text), flush=True)
+        show(printable(text), sys.stdout)
 
 
 def warn(text: str) -> None:
     """Print a warning on the main process, to standard error."""
     if is_main():
-        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+        show(f"warning: {printable(text)}", sys.stderr)
+
+
+def show(text: str, stream: TextIO) -> None:
+    """Print a line. When nobody reads any more (`| head`, a `tee` that ended) the run goes on without a screen."""
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def printable(text: str) -> str:

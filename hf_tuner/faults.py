@@ -5,6 +5,7 @@ waits for all, finds the cause and says it once, as the last line.
 """
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hf_tuner.errors import EnvironmentFault, LostPeer, StoppedBySignal, TunerError, UsageError
+from hf_tuner.folder import newest_checkpoint
 
 FOLDER = "HF_TUNER_FAULTS"
 """Environment variable with the folder that a supervised process writes its fault into."""
@@ -72,6 +74,10 @@ def plainly(error: BaseException, where: str = "") -> BaseException:
     if isinstance(error, TunerError):
         # A DataLoader worker sends its traceback along; our sentence is the end of it.
         return type(error)(text.rpartition(f"{type(error).__name__}: ")[2]) if "Original Traceback" in text else error
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return EnvironmentFault(
+            f"{error.filename or 'a file'} cannot be written{where}: {error.strerror}; free some space"
+        )
     if isinstance(error, MemoryError) or any(sign in text for sign in MEMORY):
         return EnvironmentFault(f"out of memory{where} ({first}).\nWhat needs less: {LESS_MEMORY}")
     if text.startswith("DataLoader worker (pid"):
@@ -166,13 +172,6 @@ def cause(faults: list[Fault], killed: dict[int, int], silent: list[int], goes_o
     if faults:
         return replace(faults[0], message=_by(faults[0].rank, faults[0].message))
     return Fault(None, 1, "the processes ended without a word", now)
-
-
-def newest_checkpoint(folder: Path | str) -> Path | None:
-    """The complete checkpoint with the highest step; clocks and modification times do not matter."""
-    found = (p for p in Path(folder).glob("checkpoint-*") if (p / "trainer_state.json").is_file())
-    numbered = [p for p in found if p.name.removeprefix("checkpoint-").isdigit()]
-    return max(numbered, key=lambda p: int(p.name.removeprefix("checkpoint-")), default=None)
 
 
 def goes_on_from(folder: Path | str) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_tuner import catalog
+from hf_tuner.changes import ALLOWABLE, unknown_names
 from hf_tuner.config import Run
 from hf_tuner.errors import UsageError
 from hf_tuner.plain_yaml import read_yaml
@@ -85,6 +86,8 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     for key in unknown:
         problems.append(_unknown_key(key, [f.name for f in flags]))
     typed = {f.name: _typed(f, values[f.name], problems) for f in flags if f.name in values}
+    for name in unknown_names(typed.get("allow_changed")):
+        problems.append("--allow-changed: " + catalog.unknown("setting that may change", name, list(ALLOWABLE)))
     if problems:
         raise UsageError("\n".join(problems))
     return build(typed, chosen, flags)

@@ -25,10 +25,39 @@ RESULTS = (
     "model.safetensors",
     "config.json",
 )
+CHECKPOINT = "checkpoint-"
+LIST = "checkpoint.json"
+"""What a checkpoint holds: see `training/checkpoints.py`."""
+STATES = ("optimizer", "global_step", "pytorch_model_fsdp")
+"""How the names of an optimiser's state begin; without one a checkpoint is weights only."""
 LEFT = (".saving-*", ".dropping-*", ".pushing-*")
 """What a process leaves that was killed while it saved, deleted or sent a model or a checkpoint."""
 MERGED = "merged"
 OURS = ("run.yaml", "manifest.json", "log.jsonl", "report.json", LOCK)
+
+
+def numbered(folder: Path | str) -> list[Path]:
+    """The folders checkpoint-N in a folder, the highest N first. Links are somebody else's."""
+    found = [p for p in Path(folder).glob(f"{CHECKPOINT}*") if p.name.removeprefix(CHECKPOINT).isdigit()]
+    return sorted((p for p in found if p.is_dir() and not p.is_symlink()), key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """N of checkpoint-N."""
+    return int(path.name.removeprefix(CHECKPOINT))
+
+
+def newest_checkpoint(folder: Path | str) -> Path | None:
+    """The checkpoint with the highest step that can be gone on from, going by its list; clocks do not matter."""
+    return next((path for path in numbered(folder) if _has_state(path)), None)
+
+
+def _has_state(path: Path) -> bool:
+    try:
+        files = json.loads((path / LIST).read_text(encoding="utf-8"))["files"]
+        return any(name.startswith(STATES) for name in files)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @contextmanager
@@ -48,7 +77,7 @@ def claim(run: Run) -> Iterator[Path]:
         raise EnvironmentFault(f"--output-dir {folder} cannot be made: {error.strerror}") from error
     _refuse_others(folder, run.overwrite)
     with _locked(folder / LOCK):
-        if run.overwrite:
+        if run.overwrite and not _is_unfinished(run):
             _clear(folder)
         for left in (p for pattern in LEFT for p in folder.glob(pattern)):
             shutil.rmtree(left, ignore_errors=True)  # half-written or half-deleted when a run was killed
@@ -78,6 +107,13 @@ def write_settings(run: Run) -> None:
         aside.replace(run.folder / SETTINGS)
     except OSError as error:
         raise EnvironmentFault(f"{run.folder} cannot be written: {error.strerror}") from error
+
+
+def _is_unfinished(run: Run) -> bool:
+    """True when the folder holds this very run, interrupted: --overwrite replaces others, and goes on with this one."""
+    before = _written_settings(run.folder)
+    same = before is not None and not changes(before, _as_written(run), run.allow_changed)[0]
+    return same and not (run.folder / "report.json").exists()
 
 
 def _refuse_other_settings(run: Run) -> None:
@@ -119,7 +155,7 @@ def _clear(folder: Path) -> None:
     if (folder / MERGED / "manifest.json").is_file():
         shutil.rmtree(folder / MERGED)  # of the adapter that is being replaced
     for checkpoint in folder.glob("checkpoint-*"):
-        if not checkpoint.is_symlink() and (checkpoint / "checkpoint.json").is_file():
+        if not checkpoint.is_symlink() and (checkpoint / LIST).is_file():
             shutil.rmtree(checkpoint)
 
 

@@ -133,6 +133,7 @@ def _commands(
         own = {**{k: str(v) for k, v in place.items()}, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         if config is not None:
             own["ACCELERATE_USE_CPU"] = "true"
+            own["ACCELERATE_MIXED_PRECISION"] = str(_read(config).get("mixed_precision") or "no")
         yield rank, [sys.executable, *script], own
 
 
@@ -142,7 +143,8 @@ def _wait(children: Children) -> None:
     while children.running():
         time.sleep(TICK)
         hurried = len(children.signals) > 1
-        if since is None and (hurried or children.failed()):
+        left = children.signals and any(child.poll() is not None for _, child in children.started)
+        if since is None and (hurried or left or children.failed()):
             since = time.monotonic()
         if since is not None and time.monotonic() - since > (HURRY if hurried else GRACE):
             children.end()
@@ -156,7 +158,8 @@ def _conclude(children: Children, faults: list[Fault], goes_on: str) -> None:
     killed = {**children.killed(), **{f.rank: f.killed_by for f in faults if f.killed_by and f.rank is not None}}
     killed = {rank: number for rank, number in killed.items() if number not in children.signals}
     silent = [r for r in children.silent if r not in {f.rank for f in told}]
-    if children.signals and not any(f.expected and not f.victim for f in told):
+    hard = [number for number in killed.values() if number not in (signal.SIGABRT, signal.SIGTERM)]
+    if children.signals and not hard and not any(not f.victim for f in told):
         number = children.signals[0]
         raise Ended(128 + number, f"stopped by {signal.Signals(number).name}; {goes_on}")
     found = cause(told, killed, silent, goes_on)

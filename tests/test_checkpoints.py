@@ -16,8 +16,10 @@ from test_resume import line
 
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError, EnvironmentFault
+from hf_tuner.folder import LIST as FILE
+from hf_tuner.folder import numbered
 from hf_tuner.training import checkpoints
-from hf_tuner.training.checkpoints import FILE, Store, numbered, read_list, verify
+from hf_tuner.training.checkpoints import Store, read_list, verify
 from hf_tuner.training.resume import checkpoint_to_resume
 
 IDENTITY = {
@@ -97,7 +99,7 @@ def test_when_none_is_whole_the_files_are_named(run: Run) -> None:
     damage(run.folder / "checkpoint-20" / "rng_state.pth", "bit")
     damage(run.folder / "checkpoint-10" / "optimizer.pt", "missing")
     with pytest.raises(
-        ArtifactError, match=r"(?s)rng_state.pth is damaged.*optimizer.pt is missing.*--overwrite"
+        ArtifactError, match=r"(?s)rng_state.pth is damaged.*optimizer.pt is missing.*--resume never"
     ) as told:
         checkpoint_to_resume(run)
     assert told.value.exit_code == 4
@@ -175,7 +177,7 @@ def test_rotation_deletes_only_its_own(tmp_path: Path) -> None:
     store = Store(tmp_path, IDENTITY, 2)
     for step in range(10, 3010, 10):
         write(store, step)
-        store.rotate(keep=20 if step >= 20 else None)
+        store.rotate(step, keep=20 if step >= 20 else None)
     assert sorted(p.name for p in numbered(tmp_path)) == [
         "checkpoint-1",
         "checkpoint-2",
@@ -184,6 +186,16 @@ def test_rotation_deletes_only_its_own(tmp_path: Path) -> None:
     ]
     assert other.is_dir() and (tmp_path / "checkpoint-best").is_dir() and (tmp_path / "checkpoint-3").is_symlink()
     assert (tmp_path / "elsewhere").is_dir() and not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.fault(3, 4)
+def test_what_was_just_saved_is_kept_and_what_was_passed_over_goes(tmp_path: Path) -> None:
+    store = Store(tmp_path, IDENTITY, 1)
+    write(store, 350)
+    damage(write(store, 400) / "optimizer.pt", "bit")  # so the run went on from 350
+    write(store, 370)
+    store.rotate(370, keep=360)  # the best step was not saved
+    assert [p.name for p in numbered(tmp_path)] == ["checkpoint-370"]
 
 
 def test_somebody_elses_folder_with_the_name_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +236,10 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
     store = Store(small_disk, IDENTITY, 2)
     first = write(store, 5)
     with (
-        pytest.raises(EnvironmentFault, match=r"disk full.*checkpoint-5 is whole: free some space"),
+        pytest.raises(
+            EnvironmentFault,
+            match=r"disk full.*checkpoint-5 is whole, and the same command goes on from it; free some space",
+        ),
         store.writing(10) as aside,
     ):
         (aside / "checkpoint-10" / "optimizer.pt").write_bytes(bytes(4_000_000))

@@ -8,7 +8,7 @@ import pytest
 from forks import Ended, forked
 
 from hf_tuner.errors import DivergedError
-from hf_tuner.faults import newest_checkpoint
+from hf_tuner.folder import newest_checkpoint
 from hf_tuner.training.divergence import PATIENCE, WINDOW, LossLimit, require_finite
 
 RECIPE = Path(__file__).with_name("faulty_recipe.py")

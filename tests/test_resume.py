@@ -204,6 +204,49 @@ def test_an_allowed_rate_is_used(
     assert rates[8] < 0.01 < rates[16]
 
 
+def test_a_setting_that_is_misspelt_or_may_not_change(
+    server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    for word, near in (("lerning_rate", 'did you mean "learning_rate"?'), ("seed", "no setting that may change named")):
+        code, text = server.run(line("lora", model, tiny_data, tmp_path / "run", "--allow-changed", word))
+        assert code == 2 and "--allow-changed: " in text and near in text, text
+
+
+@pytest.mark.fault(7)
+def test_a_signal_saves_all_even_with_weights_only_checkpoints(
+    server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    words = line("lora", model, tiny_data, tmp_path / "run", "--save-only-model")
+    code, text = server.run(words, "crash_points:term_at_step=17")
+    assert code == 143 and "goes on from" in text, text
+    code, text = server.run(words)
+    assert code == 0 and "passed over" not in text, text
+    assert_same(tmp_path / "run", whole["lora"])
+
+
+def test_overwrite_goes_on_with_its_own_run_and_replaces_others(
+    server: ForkServer, whole: dict[str, Path], stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(stopped, tmp_path / "run"))
+    code, text = server.run(line("lora", model, tiny_data, folder, "--overwrite", "--seed", 7))
+    assert code == 0 and "going on" not in text, text
+    shutil.rmtree(folder)
+    shutil.copytree(stopped, folder)
+    code, text = server.run(line("lora", model, tiny_data, folder, "--overwrite"))
+    assert code == 0 and "going on from" in text, text
+    assert_same(folder, whole["lora"])
+
+
+@pytest.mark.fault(9)
+def test_a_screen_that_is_gone_does_not_stop_the_run(
+    server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    words = line("lora", model, tiny_data, tmp_path / "run")
+    code, _ = server.run(words, "crash_points:close_the_screen")
+    assert code == 0
+    assert_same(tmp_path / "run", whole["lora"])
+
+
 @pytest.mark.fault(20)
 def test_other_rows_are_refused(
     server: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path

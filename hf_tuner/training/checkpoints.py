@@ -4,6 +4,7 @@ Written aside, listed with size and sha256 of every file, flushed to the disk, t
 checkpoint-N is whole or it is not there. Only verified ones are read; only our own are ever deleted.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -21,32 +22,21 @@ import hf_tuner
 from hf_tuner.changes import ALLOWABLE, FREE
 from hf_tuner.console import is_main, warn
 from hf_tuner.errors import ArtifactError, EnvironmentFault
+from hf_tuner.folder import CHECKPOINT, LIST, numbered, step_of
 from hf_tuner.hub.manifest import sha256
 from hf_tuner.models.save import umask
 
-FILE = "checkpoint.json"
 FORMAT = 1
-PREFIX = "checkpoint-"
 SAVING, DROPPING = ".saving-checkpoint-", ".dropping-checkpoint-"
+FULL = (errno.ENOSPC, errno.EDQUOT)
 LOADED = (".safetensors", ".bin", ".pt", ".pth", ".pkl", ".pickle")
 """Files that a Trainer would load if they lay in a checkpoint; one that is not in the list was put there by somebody."""
-
-
-def numbered(folder: Path) -> list[Path]:
-    """The folders checkpoint-N in a folder, the highest N first. Links are somebody else's."""
-    found = [p for p in folder.glob(f"{PREFIX}*") if p.name.removeprefix(PREFIX).isdigit()]
-    return sorted((p for p in found if p.is_dir() and not p.is_symlink()), key=step_of, reverse=True)
-
-
-def step_of(path: Path) -> int:
-    """N of checkpoint-N."""
-    return int(path.name.removeprefix(PREFIX))
 
 
 def read_list(path: Path) -> dict[str, Any]:
     """checkpoint.json of a checkpoint. Raises ArtifactError when it is missing, broken or of a newer version."""
     try:
-        content = json.loads((path / FILE).read_text(encoding="utf-8"))
+        content = json.loads((path / LIST).read_text(encoding="utf-8"))
         if content["format"] > FORMAT:
             raise ArtifactError(
                 f"{path} has format {content['format']}, this version reads up to {FORMAT}: upgrade hf-tuner"
@@ -60,9 +50,9 @@ def read_list(path: Path) -> dict[str, Any]:
         ):
             raise ValueError("its list of files is not what hf-tuner writes")
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path} has no {FILE}: hf-tuner did not write it, or not to the end") from error
+        raise ArtifactError(f"{path} has no {LIST}: hf-tuner did not write it, or not to the end") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ArtifactError(f"{path / FILE} is damaged ({error})") from error
+        raise ArtifactError(f"{path / LIST} is damaged ({error})") from error
     return dict(content)
 
 
@@ -110,15 +100,15 @@ class Store:
         stays, and earlier checkpoints are untouched.
         """
         aside = self.folder / f"{SAVING}{step}"
-        if is_main():
-            shutil.rmtree(aside, ignore_errors=True)
-            (aside / f"{PREFIX}{step}").mkdir(parents=True)
-        barrier()
         try:
+            if is_main():
+                shutil.rmtree(aside, ignore_errors=True)
+                (aside / f"{CHECKPOINT}{step}").mkdir(parents=True)
+            barrier()
             yield aside
             barrier()
             if is_main():
-                self._commit(aside / f"{PREFIX}{step}", step)
+                self._commit(aside / f"{CHECKPOINT}{step}", step)
             barrier()
         except (OSError, SafetensorError, RuntimeError) as error:
             needed = sum(p.stat().st_size for p in aside.rglob("*") if p.is_file()) if aside.is_dir() else 0
@@ -127,15 +117,22 @@ class Store:
             if is_main():
                 shutil.rmtree(aside, ignore_errors=True)
 
-    def rotate(self, keep: int | None) -> None:
-        """Delete the oldest of our own past the limit; never the newest, nor `keep` (the best so far)."""
-        if not is_main() or not self.limit or self.limit <= 0:
+    def rotate(self, newest: int, keep: int | None) -> None:
+        """Delete the oldest of our own past the limit; never the one just saved, nor `keep` (the best so far).
+
+        What bears a higher number than the one just saved was passed over, or belongs to an attempt that was given up.
+        """
+        if not is_main():
             return
         mine = [p for p in numbered(self.folder) if self._is_mine(p)]
-        safe = {step_of(p) for p in mine[:1]} | ({keep} if keep else set())
-        others = [p for p in mine if step_of(p) not in safe]
-        for path in others[max(0, self.limit - len(safe)) :]:
+        for path in (p for p in mine if step_of(p) > newest):
             self._drop(path)
+        rest = [p for p in mine if step_of(p) <= newest]
+        safe = {newest, keep} & {step_of(p) for p in rest}
+        if self.limit and self.limit > 0:
+            others = [p for p in rest if step_of(p) not in safe]
+            for path in others[max(0, self.limit - len(safe)) :]:
+                self._drop(path)
 
     def _commit(self, made: Path, step: int) -> None:
         files = sorted(p for p in made.rglob("*") if p.is_file())
@@ -152,8 +149,8 @@ class Store:
             "files": {p.relative_to(made).as_posix(): d for p, d in zip(files, digests, strict=True)},
         }
         content = json.loads(json.dumps(content, default=str))
-        (made / FILE).write_text(json.dumps({**content, "seal": _seal(content)}, indent=1) + "\n", encoding="utf-8")
-        _flush(made / FILE)
+        (made / LIST).write_text(json.dumps({**content, "seal": _seal(content)}, indent=1) + "\n", encoding="utf-8")
+        _flush(made / LIST)
         _flush(made)
         place = self.folder / made.name
         if place.is_symlink() or place.exists():
@@ -184,22 +181,22 @@ class Store:
             return False
 
     def _unwritable(self, error: Exception, step: int, written: int) -> Exception:
-        free = shutil.disk_usage(self.folder).free
-        full = getattr(error, "errno", None) == 28 or "os error 28" in str(error) or free < max(written, 1_000_000)
+        """What to say for an error in the middle of a save; the error itself when it is no matter of the disk."""
+        free, number = shutil.disk_usage(self.folder).free, getattr(error, "errno", None)
+        # torch and safetensors do not always say that the disk is full.
+        full = number in FULL or (number is None and ("os error 28" in str(error) or free < max(written, 1_000_000)))
         if not full and not isinstance(error, OSError | SafetensorError):
             return error
         last = next((p for p in numbered(self.folder) if self._is_mine(p)), None)
-        reason = (
-            f"disk full: after {written / 1e6:,.1f} MB of {PREFIX}{step} only {free / 1e6:,.1f} MB are left in {self.folder}"
-            if full
-            else f"{PREFIX}{step} cannot be written: {getattr(error, 'strerror', None) or error}"
+        whole = f"; {last.name} is whole, and the same command goes on from it" if last else ""
+        if not full:
+            return EnvironmentFault(
+                f"{CHECKPOINT}{step} cannot be written: {getattr(error, 'strerror', None) or error}{whole}"
+            )
+        return EnvironmentFault(
+            f"disk full: after {written / 1e6:,.1f} MB of {CHECKPOINT}{step} only {free / 1e6:,.1f} MB are left in {self.folder}"
+            f"{whole}; free some space (or keep fewer: --save-total-limit 1)"
         )
-        after = (
-            f"{last.name} is whole: free some space, and the same command goes on from it"
-            if last
-            else "free some space"
-        )
-        return EnvironmentFault(f"{reason}; {after} (or keep fewer: --save-total-limit 1)")
 
 
 def barrier() -> None:

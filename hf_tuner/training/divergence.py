@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_tuner.errors import DivergedError
-from hf_tuner.faults import newest_checkpoint
+from hf_tuner.folder import newest_checkpoint
 
 WINDOW = 5
 """Updates that the loss is averaged over for --stop-above."""

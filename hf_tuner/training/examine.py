@@ -122,7 +122,8 @@ def checkpoints(run: Run, rows: int) -> int:
     number = {"no": 0, "epoch": math.ceil(updates / per_epoch), "steps": math.ceil(updates / every)}
     limit = given.get("save_total_limit", 2)
     made = number.get(strategy, math.ceil(updates / per_epoch))
-    return made if not limit else min(made, int(limit) + 1)
+    best = given.get("load_best_model_at_end") or given.get("metric_for_best_model")
+    return made if not limit else min(made, max(int(limit), 2 if best else 1) + 1)
 
 
 def size(amount: float) -> str:

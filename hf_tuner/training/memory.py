@@ -32,7 +32,8 @@ def fit_in_memory(arguments: TrainingArguments, model: Any, rows: Any, collate: 
 
     Rows per update do not change. Raises EnvironmentFault when one row at a time does not fit either.
     """
-    if not _worth_trying(arguments, model, rows):
+    # Each process sees its own memory: when one wants the trial, all of them make it.
+    if _all_agree(not _worth_trying(arguments, model, rows), arguments):
         return
     asked = batch = arguments.per_device_train_batch_size
     while not _all_agree(_fits(arguments, model, rows, collate, loss, batch), arguments):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from transformers.trainer_callback import TrainerState
 
 from hf_tuner.console import is_main, say
 from hf_tuner.errors import ArtifactError
+from hf_tuner.folder import CHECKPOINT, newest_checkpoint
 from hf_tuner.models.save import write_text
-from hf_tuner.training.checkpoints import PREFIX, Store, numbered, verify
+from hf_tuner.training.checkpoints import Store, verify
 from hf_tuner.training.signals import CleanStop, EvaluationStopped
 from hf_tuner.training.tensors import load_tensors, save_tensors
 
@@ -77,10 +79,15 @@ class ResumableTrainer(Trainer):
         self.ledger = Ledger.read(Path(checkpoint), self.args.process_index) if checkpoint else Ledger()
         self.add_callback(stop)
         self.add_callback(_TakeUp(self))
-        if checkpoint and self._is_end(Path(checkpoint)):
-            self._take(Path(checkpoint))
-        else:
-            self.train(resume_from_checkpoint=checkpoint)
+        with self.watched():
+            if checkpoint and self._is_end(Path(checkpoint)):
+                self._take(Path(checkpoint))
+            else:
+                self.train(resume_from_checkpoint=checkpoint)
+
+    def watched(self) -> AbstractContextManager[Any]:
+        """What stands around training; for a subclass to say."""
+        return nullcontext()
 
     def seconds(self) -> float:
         """Time spent training so far, in all sessions."""
@@ -88,7 +95,7 @@ class ResumableTrainer(Trainer):
 
     def newest(self) -> Path | None:
         """The newest checkpoint of the run."""
-        return next(iter(numbered(self.store.folder)), None)
+        return newest_checkpoint(self.store.folder)
 
     # --- saving
 
@@ -102,7 +109,7 @@ class ResumableTrainer(Trainer):
         try:
             with self.store.writing(step) as self.aside:
                 super()._save_checkpoint(model, trial)
-                made = self.aside / f"{PREFIX}{step}"
+                made = self.aside / f"{CHECKPOINT}{step}"
                 ledger = json.dumps(asdict(self._ledger()))
                 Ledger.file(made, self.args.process_index).write_text(ledger, encoding="utf-8")
                 if self.args.should_save and not self._is_sharded():
@@ -110,7 +117,7 @@ class ResumableTrainer(Trainer):
         finally:
             self.aside, self.state.log_history = None, history
         self._name_best()
-        self.store.rotate(self.state.best_global_step)
+        self.store.rotate(step, self.state.best_global_step)
 
     def _ledger(self) -> Ledger:
         return Ledger(
@@ -126,7 +133,7 @@ class ResumableTrainer(Trainer):
     def _name_best(self) -> None:
         """Where the best checkpoint lies now: the Trainer notes a path, which may have moved since."""
         best = self.state.best_global_step
-        path = self.store.folder / f"{PREFIX}{best}" if best else None
+        path = self.store.folder / f"{CHECKPOINT}{best}" if best else None
         self.state.best_model_checkpoint = str(path) if path and path.is_dir() else None
 
     def _is_sharded(self) -> bool:
@@ -207,6 +214,7 @@ class ResumableTrainer(Trainer):
         control.should_log &= first or over
         super()._maybe_log_save_evaluate(*args, **kwargs)  # the log entry that is due
         if first or over:
+            self.args.save_only_model = False  # this one is there to be gone on from
             self._save_checkpoint(self.model, None)
         self.left_at, control.should_training_stop = self.state.global_step, True
 

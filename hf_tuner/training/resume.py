@@ -12,11 +12,14 @@ from hf_tuner.config import Run
 from hf_tuner.console import is_main, say, warn
 from hf_tuner.data.fingerprint import fingerprint
 from hf_tuner.errors import ArtifactError, TunerError, UsageError
+from hf_tuner.folder import STATES, numbered
 from hf_tuner.models.safety import refuse_code
-from hf_tuner.training.checkpoints import numbered, verify
+from hf_tuner.training.checkpoints import verify
 from hf_tuner.versions import versions
 
 PICKLED = (".pt", ".pth", ".bin")
+LENGTH = frozenset({"num_train_epochs", "max_steps"})
+"""Two ways to say how long training lasts: who may change one may change the other."""
 CLOSE = ("processes", "precision", "device")
 """What training ran on: it may change, but then the last bits of the result do."""
 
@@ -93,7 +96,7 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         raise ArtifactError(
             "no checkpoint is whole:\n  "
             + "\n  ".join(passed)
-            + "\nTo train anew: --overwrite, or another --output-dir"
+            + "\nTo train anew: --resume never, or another --output-dir"
         )
     return None
 
@@ -101,7 +104,7 @@ def _newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 def _usable(path: Path) -> dict[str, Any]:
     """A verified checkpoint that also holds the state of the optimiser, and no code in it."""
     content = verify(path)
-    if not any(name.startswith(("optimizer", "global_step", "pytorch_model_fsdp")) for name in content["files"]):
+    if not any(name.startswith(STATES) for name in content["files"]):
         raise ArtifactError(f"{path} holds weights only (--save-only-model): training cannot go on from it")
     for name in content["files"]:
         if Path(name).suffix in PICKLED:
@@ -149,7 +152,8 @@ def _other_training(before: Mapping[str, Any], now: Mapping[str, Any], allowed: 
     }.items():
         was, is_now = before.get(key), now.get(key)
         same = was == is_now or (was and is_now and math.isclose(was, is_now))
-        if not same and setting not in names and not {"num_train_epochs", "max_steps"} & set(names):
+        allowed_to = LENGTH & set(names) if setting in LENGTH else {setting} & set(names)
+        if not same and not allowed_to:
             refused.append(f"{setting} was {was}, is {is_now} (--allow-changed {setting})")
     return refused
 

@@ -1,6 +1,7 @@
 """The transformers Trainer with five things changed: loss scaling, batch order, finite numbers, stalls, what is saved."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,11 @@ class TunerTrainer(ResumableTrainer):
         )
         self.loss_is_scaled_for_ga = True
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train, with a watch on progress. Raises one of our errors for memory, data workers and lost processes."""
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch progress. Raises one of our errors for memory, data workers and lost processes."""
         with self.watch, in_plain_words(lambda: f" in {self.watch.phase} at step {self.watch.step}"):
-            return super().train(*args, **kwargs)
+            yield
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of the next update."""
