@@ -81,7 +81,6 @@ GADGETS = {
     "prompt_tuning_init_state_dict_path": "it would read another file",
     "adapters": "it would load other adapters",
     "loftq_config": "it would quantise the base anew",
-    "eva_config": "it would start the adapter anew",
     "corda_config": "it would read other files",
     "lora_ga_config": "it would read other files",
 }
