@@ -71,6 +71,10 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "gzip, bomb": (lambda p: wrote(p, gzip.compress(BOMB)), "unpacks to more"),
     "bzip2, bomb": (lambda p: wrote(p, bz2.compress(BOMB)), "unpacks to more"),
     "xz, bomb": (lambda p: wrote(p, lzma.compress(BOMB, preset=1)), "unpacks to more"),
+    "gzip, bomb before a zip": (lambda p: before_a_zip(wrote(p, gzip.compress(BOMB))), "unpacks to more"),
+    "tar, above, before a zip": (lambda p: before_a_zip(EVIL["tar, above"][0](p)), "outside its folder"),
+    "tar.gz, bomb before a zip": (lambda p: before_a_zip(EVIL["tar.gz, bomb"][0](p)), "unpacks to more"),
+    "zip, drive": (lambda p: packed_zip(p, **{"C:evil": b"x"}), "outside its folder"),
     "rar": (lambda p: wrote(p, b"Rar!\x1a\x07\x01\x00"), "not unpacked here"),
     "gzip, cut short": (lambda p: wrote(p, gzip.compress(os.urandom(5000))[:100]), "damaged archive"),
 }
@@ -79,6 +83,14 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
 def wrote(path: Path, content: bytes) -> Path:
     """The path, with this content."""
     path.write_bytes(content)
+    return path
+
+
+def before_a_zip(path: Path) -> Path:
+    """The path, with a small harmless zip behind what it holds."""
+    harmless = packed_zip(path.with_name("harmless.zip"), **{"train.csv": ROWS})
+    wrote(path, path.read_bytes() + harmless.read_bytes())
+    harmless.unlink()
     return path
 
 
@@ -101,6 +113,7 @@ def test_ordinary_files_and_archives_pass(tmp_path: Path) -> None:
     """Small ones, well-packed ones, text, an image, nothing."""
     for path in (
         packed_zip(tmp_path / "a.zip", **{"train/1.csv": ROWS, "train/2.csv": ROWS}),
+        packed_zip(tmp_path / "times.zip", **{"2024-01-01T10:00.csv": ROWS}),
         packed_tar(tmp_path / "a.tar", lambda: tarfile.TarInfo("train/1.csv"), ROWS),
         packed_tar(tmp_path / "a.tar.gz", lambda: tarfile.TarInfo("train/1.csv"), ROWS * 1000, "w:gz"),
         wrote(tmp_path / "a.csv.gz", gzip.compress(ROWS * 1000)),
