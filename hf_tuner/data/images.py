@@ -24,8 +24,8 @@ PIXELS = 100_000_000
 BYTES = 500_000_000
 """Largest image file."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-"""What is decoded, whatever a file is called: for others Pillow starts programs (PostScript) or rarely used readers."""
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+"""What is decoded, whatever a file is called (MPO by its JPEG reader): for PostScript Pillow would start a program."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
 """What Pillow raises for bytes that are no whole image."""
 SMALL = (64, 64)
