@@ -169,7 +169,7 @@ def test_a_good_archive_that_a_card_names_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.fault(69)
 @pytest.mark.parametrize("name", ["../private/p.csv", "../private/*.csv", "ROOT/private/p.csv", "file://ROOT/private/p.csv",
-                                  "zip://train.csv::../private/p.zip"])  # fmt: skip
+                                  "zip://train.csv::ROOT/private/p.zip"])  # fmt: skip
 def test_a_card_names_no_file_outside_its_folder(name: str, tmp_path: Path) -> None:
     """Rows of another file of this machine are not read."""
     for folder in ("data", "private"):
@@ -179,7 +179,7 @@ def test_a_card_names_no_file_outside_its_folder(name: str, tmp_path: Path) -> N
     name = name.replace("ROOT", str(tmp_path))
     card = tmp_path / "data" / "README.md"
     card.write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {name}\n---\n")
-    with pytest.raises(UsageError, match="README.md names .*, which is outside the folder"):
+    with pytest.raises(UsageError, match=r"README.md names .*, which is outside the folder"):
         read(parse(str(card.parent)), Reading())
 
 
@@ -196,7 +196,7 @@ def test_a_saved_data_set_names_no_file_outside_its_folder(splits: bool, tmp_pat
     state = json.loads((place / "state.json").read_text())
     (place / "state.json").write_text(json.dumps({**state, "_data_files": [{"filename": name}]}))
     assert datasets.load_from_disk(str(folder)) is not None  # what would be read
-    with pytest.raises(UsageError, match="x.arrow., which is outside the folder"):
+    with pytest.raises(UsageError, match=r"x.arrow., which is outside the folder"):
         read(parse(str(folder)), Reading())
 
 

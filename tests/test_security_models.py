@@ -278,7 +278,7 @@ def test_a_model_that_is_an_adapter_of_something_else_is_refused(tiny_model: Pat
 def test_tokens_beyond_the_embedding_are_found_before_the_first_batch(
     place: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    """Each of the three places an id may come from: refused, or the id is not taken up."""
+    """Each of the three places an id may come from."""
     folder = hostile.copied(tiny_model, tmp_path / "model")
     data = json.loads((folder / "tokenizer.json").read_text())
     token = {"content": "<far>", "special": True, "single_word": False, "lstrip": False, "rstrip": False,
@@ -291,13 +291,8 @@ def test_tokens_beyond_the_embedding_are_found_before_the_first_batch(
     else:
         settings = json.loads((folder / place).read_text())
         (folder / place).write_text(json.dumps({**settings, "added_tokens_decoder": {"10000000": token}}))
-    try:
+    with pytest.raises(ArtifactError, match=r"do not belong together|cannot be"):
         loaded(folder)
-    except ArtifactError as error:
-        assert "do not belong together" in str(error) or "cannot be" in str(error)
-    else:
-        tokenizer = load_processor(Run(model=str(folder)))
-        assert place != "tokenizer.json" and max(tokenizer.get_vocab().values()) < 10_000_000
 
 
 @pytest.mark.fault(69)
