@@ -147,6 +147,7 @@ def test_ordinary_templates_pass() -> None:
         "{{ raise_exception('roles must alternate') }}",
         "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m.content.strip() }}{% endfor %}",
         "{{ messages[7].content }}",
+        "{{ messages[0].content|replace('__init__', '')|default('__none__') }}",
         "{{ 'Use __init__ methods' }}{# not __class__ #} and __name__ {{ '\\x5f' }}",
     ):
         check_templates(template, "stranger/model")

@@ -77,13 +77,12 @@ def rendered(template: str, values: dict[str, Any]) -> dict[str, str]:
 
 def internals(tree: Node) -> Iterator[str]:
     """Attributes of Python's internals that a template names; what it puts together at work is the sandbox's."""
-    for node in tree.find_all((Getattr, Getitem, Filter)):
-        if isinstance(node, Getattr):
-            names = [node.attr]
-        else:
-            values = [node.arg] if isinstance(node, Getitem) else [*node.args, *(k.value for k in node.kwargs)]
-            names = [v.value for v in values if isinstance(v, Const) and isinstance(v.value, str)]
-        yield from (name for name in names if INTERNALS.search(name))
+    names: list[Any] = [node.attr for node in tree.find_all(Getattr)]
+    values = [node.arg for node in tree.find_all(Getitem)]
+    for node in tree.find_all(Filter):
+        values += [k.value for k in node.kwargs if k.key == "attribute"] + (node.args if node.name == "attr" else [])
+    names += [value.value for value in values if isinstance(value, Const)]
+    yield from (name for name in names if isinstance(name, str) and INTERNALS.search(name))
 
 
 def _raise(message: str) -> None:
