@@ -52,6 +52,8 @@ def _strict(path: Path, wrong: type[TunerError], words: bool) -> Any:
             if not all(isinstance(k, yaml.ScalarNode) for k, _ in node.value):
                 raise wrong(f"{path} line {line}: a key is one word, not a list or a mapping")
             keys = Counter(k.value for k, _ in node.value)
+            if "<<" in keys:
+                raise wrong(f"{path} line {line}: << takes keys over from elsewhere; write them out")
             twice = sorted(key for key, times in keys.items() if times > 1)
             if twice:
                 raise wrong(f'{path} line {line}: key "{twice[0][:60]}" is given twice')
@@ -62,6 +64,8 @@ def _strict(path: Path, wrong: type[TunerError], words: bool) -> Any:
             if isinstance(event, yaml.AliasEvent):
                 # Nine lines of aliases to aliases stand for 10^9 values.
                 raise wrong(f"{path} line {_line(event)}: *{event.anchor} repeats a value by name; write it out")
+            if getattr(event, "anchor", None):
+                raise wrong(f"{path} line {_line(event)}: &{event.anchor} gives a value a name; write it without")
             if getattr(event, "tag", None):
                 raise wrong(f"{path} line {_line(event)} is not plain YAML: tags such as {event.tag} are not read")
             self.depth += 1

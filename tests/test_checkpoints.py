@@ -140,6 +140,23 @@ def test_code_in_a_checkpoint_that_is_well_sealed(zipped: bool, run: Run, tmp_pa
     assert (tmp_path / "marker").exists()
 
 
+@pytest.mark.fault(65)
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_sharded_state_is_refused(listed: bool, run: Run) -> None:
+    """Its .metadata is a pickle, which torch reads without looking: the older checkpoint is used."""
+    path = run.folder / "checkpoint-20"
+    file = path / "pytorch_model_fsdp_0" / ".metadata"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    if listed:
+        digest = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+        reseal(path / FILE, lambda content: content["files"].update({"pytorch_model_fsdp_0/.metadata": digest}))
+    assert verify(path)["step"] == 20
+    with pytest.raises(ArtifactError, match="a sharded state is a pickle; only full states are gone on from"):
+        checkpoint_to_resume(replace(run, resume=str(path)))
+    assert checkpoint_to_resume(run) == str(run.folder / "checkpoint-10")
+
+
 class Payload:
     """An object that makes a file when it is unpickled."""
 

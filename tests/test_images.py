@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from image_cases import CASES, data, good, jpeg, picture, run
 
-from hf_tuner.data.images import open_image
+from hf_tuner.data.image_folders import audit_images
+from hf_tuner.data.images import look_at, open_image
 from hf_tuner.errors import EnvironmentFault, UsageError
 
 Image = pytest.importorskip("PIL.Image")
@@ -138,3 +139,26 @@ def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(EnvironmentFault, match=r"hf-tuner\[vision\]"):
         open_image(b"")
+
+
+@pytest.mark.fault(54)
+def test_no_program_is_started_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drawing in PostScript would be run by Ghostscript, whatever the file is called; it is no image here."""
+    from PIL import EpsImagePlugin
+
+    path = tmp_path / "a.jpg"
+    path.write_bytes(data(picture(), "EPS"))
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **options: pytest.fail("Ghostscript was started"))
+    with pytest.raises(UsageError, match="of no known format"):
+        open_image(path)
+    assert "of no known format" in look_at(path).fault
+    with pytest.raises(pytest.fail.Exception, match="was started"):  # what would have happened
+        Image.open(path).load()
+
+
+@pytest.mark.parametrize("line, said", [("[" * 200_000, "cannot be read"), ("x" * 2_000_000, "row 1 has more than")])
+def test_rows_of_metadata_are_bounded(line: str, said: str, tmp_path: Path) -> None:
+    """Nested or long without end: one line, no traceback."""
+    (good(tmp_path) / "metadata.jsonl").write_text(line)
+    errors = audit_images(tmp_path).errors
+    assert len(errors) == 1 and said in errors[0]

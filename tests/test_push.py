@@ -330,6 +330,21 @@ def test_planted_files_are_not_public(run: Path, tmp_path: Path) -> None:
                                              "notes.md", "vocab.txt"}  # fmt: skip
 
 
+@pytest.mark.fault(62, "S9")
+def test_a_link_is_not_pushed_whatever_the_list_says(run: Path, tmp_path: Path) -> None:
+    """A file of the processor that is a link to another one of this machine, well listed."""
+    copy = _copy(run, tmp_path / "copy")
+    (tmp_path / "secret.txt").write_text("secret")
+    (copy / "words.txt").symlink_to(tmp_path / "secret.txt")
+    manifest = read_manifest(copy)
+    (copy / FILE).write_text(replace(manifest, files=file_digests(copy, [*manifest.files, "words.txt"])).text())
+    with (
+        pytest.raises(ArtifactError, match=r"words.txt of .* is a link: nothing was pushed"),
+        published(copy, repo=REPO),
+    ):
+        pass
+
+
 @pytest.mark.fault(61)
 def test_a_failing_push_after_training_says_the_command_that_tries_again(run: Path) -> None:
     to = Destination(repo=REPO, private=True, revision="dev")

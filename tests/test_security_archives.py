@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import os
 import tarfile
@@ -17,7 +18,7 @@ from hf_tuner.cli.main import main
 from hf_tuner.data import archives
 from hf_tuner.data.files import read_file
 from hf_tuner.data.sources import Reading, parse, read
-from hf_tuner.errors import ArtifactError, TunerError
+from hf_tuner.errors import ArtifactError, TunerError, UsageError
 
 ROWS = b"text,label\n" + b"good morning,a\nbad evening,b\n" * 10
 BOMB = b"text,label\n" + b"a,b\n" * 30_000_000
@@ -71,6 +72,10 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
     "gzip, bomb": (lambda p: wrote(p, gzip.compress(BOMB)), "unpacks to more"),
     "bzip2, bomb": (lambda p: wrote(p, bz2.compress(BOMB)), "unpacks to more"),
     "xz, bomb": (lambda p: wrote(p, lzma.compress(BOMB, preset=1)), "unpacks to more"),
+    "gzip, bomb before a zip": (lambda p: before_a_zip(wrote(p, gzip.compress(BOMB))), "unpacks to more"),
+    "tar, above, before a zip": (lambda p: before_a_zip(EVIL["tar, above"][0](p)), "outside its folder"),
+    "tar.gz, bomb before a zip": (lambda p: before_a_zip(EVIL["tar.gz, bomb"][0](p)), "unpacks to more"),
+    "zip, drive": (lambda p: packed_zip(p, **{"C:evil": b"x"}), "outside its folder"),
     "rar": (lambda p: wrote(p, b"Rar!\x1a\x07\x01\x00"), "not unpacked here"),
     "gzip, cut short": (lambda p: wrote(p, gzip.compress(os.urandom(5000))[:100]), "damaged archive"),
 }
@@ -79,6 +84,14 @@ EVIL: dict[str, tuple[Callable[[Path], Path], str]] = {
 def wrote(path: Path, content: bytes) -> Path:
     """The path, with this content."""
     path.write_bytes(content)
+    return path
+
+
+def before_a_zip(path: Path) -> Path:
+    """The path, with a small harmless zip behind what it holds."""
+    harmless = packed_zip(path.with_name("harmless.zip"), **{"train.csv": ROWS})
+    wrote(path, path.read_bytes() + harmless.read_bytes())
+    harmless.unlink()
     return path
 
 
@@ -101,6 +114,7 @@ def test_ordinary_files_and_archives_pass(tmp_path: Path) -> None:
     """Small ones, well-packed ones, text, an image, nothing."""
     for path in (
         packed_zip(tmp_path / "a.zip", **{"train/1.csv": ROWS, "train/2.csv": ROWS}),
+        packed_zip(tmp_path / "times.zip", **{"2024-01-01T10:00.csv": ROWS}),
         packed_tar(tmp_path / "a.tar", lambda: tarfile.TarInfo("train/1.csv"), ROWS),
         packed_tar(tmp_path / "a.tar.gz", lambda: tarfile.TarInfo("train/1.csv"), ROWS * 1000, "w:gz"),
         wrote(tmp_path / "a.csv.gz", gzip.compress(ROWS * 1000)),
@@ -151,6 +165,39 @@ def test_a_good_archive_that_a_card_names_is_read(tmp_path: Path) -> None:
     packed_zip(folder / "data.zip", **{"train.csv": ROWS})
     (folder / "README.md").write_text("---\nconfigs:\n- config_name: default\n  data_files: data.zip\n---\n")
     assert read(parse(str(folder)), Reading()).splits["train"].num_rows == 20
+
+
+@pytest.mark.fault(69)
+@pytest.mark.parametrize("name", ["../private/p.csv", "../private/*.csv", "ROOT/private/p.csv", "file://ROOT/private/p.csv",
+                                  "zip://train.csv::ROOT/private/p.zip"])  # fmt: skip
+def test_a_card_names_no_file_outside_its_folder(name: str, tmp_path: Path) -> None:
+    """Rows of another file of this machine are not read."""
+    for folder in ("data", "private"):
+        (tmp_path / folder).mkdir()
+    wrote(tmp_path / "private" / "p.csv", ROWS)
+    packed_zip(tmp_path / "private" / "p.zip", **{"train.csv": ROWS})
+    name = name.replace("ROOT", str(tmp_path))
+    card = tmp_path / "data" / "README.md"
+    card.write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {name}\n---\n")
+    with pytest.raises(UsageError, match=r"README.md names .*, which is outside the folder"):
+        read(parse(str(card.parent)), Reading())
+
+
+@pytest.mark.fault(69)
+@pytest.mark.parametrize("splits", [True, False])
+def test_a_saved_data_set_names_no_file_outside_its_folder(splits: bool, tmp_path: Path) -> None:
+    """A list of files is as foreign as a card."""
+    rows = datasets.Dataset.from_dict({"text": ["rain"], "label": ["a"]})
+    folder = tmp_path / "data"
+    (datasets.DatasetDict(train=rows) if splits else rows).save_to_disk(str(folder))
+    place = folder / "train" if splits else folder
+    next(place.glob("*.arrow")).rename(tmp_path / "x.arrow")
+    name = "../../x.arrow" if splits else "../x.arrow"
+    state = json.loads((place / "state.json").read_text())
+    (place / "state.json").write_text(json.dumps({**state, "_data_files": [{"filename": name}]}))
+    assert datasets.load_from_disk(str(folder)) is not None  # what would be read
+    with pytest.raises(UsageError, match=r"x.arrow., which is outside the folder"):
+        read(parse(str(folder)), Reading())
 
 
 @pytest.mark.fault(66)

@@ -10,7 +10,7 @@ from typing import Any
 
 import hostile
 import pytest
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from hf_tuner.cli.main import main
 from hf_tuner.config import Run
@@ -108,6 +108,7 @@ KEYS: dict[str, tuple[Any, str]] = {
     "use_kernels": (True, "how it is computed is chosen here"),
     "_commit_hash": ("0" * 40, "the commit is the one that was asked for"),
     "use_pretrained_backbone": (True, "weights come from the model's own files"),
+    "transformers_weights": ("x.safetensors.index.json", "weights come from the model's own files"),
     "dtype": ("load", "not a type of weights"),
 }
 
@@ -132,8 +133,9 @@ def test_a_kernel_of_a_stranger_is_never_asked_for(tiny_model: Path, tmp_path: P
     """The whole model loads with the built-in attention; nested keys are left out too."""
     folder = hostile.copied(tiny_model, tmp_path / "model", config={"_attn_implementation": "stranger/kernel"})
     assert loaded(folder).config._attn_implementation in ("sdpa", "eager")
-    nested = safety.clean_config({"text_config": {"a": 1, "_attn_implementation": "stranger/kernel"}}, "x")
-    assert nested == {"text_config": {"a": 1}}
+    inside = {"a": 1, "_attn_implementation": "stranger/kernel"}
+    nested = safety.clean_config({"text_config": inside, "parts": [[inside], 2]}, "x")
+    assert nested == {"text_config": {"a": 1}, "parts": [[{"a": 1}], 2]}
 
 
 NUMBERS = {
@@ -272,24 +274,75 @@ def test_a_model_that_is_an_adapter_of_something_else_is_refused(tiny_model: Pat
 
 
 @pytest.mark.fault(70)
-def test_tokens_beyond_the_embedding_are_found_before_the_first_batch(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["tokenizer.json", "added_tokens.json", "tokenizer_config.json"])
+def test_tokens_beyond_the_embedding_are_found_before_the_first_batch(
+    place: str, tiny_model: Path, tmp_path: Path
+) -> None:
     """Each of the three places an id may come from."""
     folder = hostile.copied(tiny_model, tmp_path / "model")
     data = json.loads((folder / "tokenizer.json").read_text())
-    token = {"id": 10_000_000, "content": "<far>", "special": True, "single_word": False, "lstrip": False,
-             "rstrip": False, "normalized": False}  # fmt: skip
-    (folder / "tokenizer.json").write_text(json.dumps({**data, "added_tokens": [*data["added_tokens"], token]}))
+    token = {"content": "<far>", "special": True, "single_word": False, "lstrip": False, "rstrip": False,
+             "normalized": False}  # fmt: skip
+    if place == "tokenizer.json":
+        data["added_tokens"].append({"id": 10_000_000, **token})
+        (folder / place).write_text(json.dumps(data))
+    elif place == "added_tokens.json":
+        (folder / place).write_text(json.dumps({"<far>": 10_000_000}))
+    else:
+        settings = json.loads((folder / place).read_text())
+        (folder / place).write_text(json.dumps({**settings, "added_tokens_decoder": {"10000000": token}}))
     with pytest.raises(ArtifactError, match=r"do not belong together|cannot be"):
         loaded(folder)
 
 
 @pytest.mark.fault(69)
-def test_a_vocabulary_outside_the_folder_is_not_read(tiny_model: Path, tmp_path: Path) -> None:
-    """An absolute `vocab_file` in tokenizer_config.json is another file of this machine."""
+@pytest.mark.parametrize("key", ["vocab", "merges", "vocab_file", "tokenizer_file"])
+def test_a_vocabulary_outside_the_folder_is_not_read(key: str, tiny_model: Path, tmp_path: Path) -> None:
+    """A path in tokenizer_config.json is another file of this machine: refused where a tokenizer would read it."""
     secret = tmp_path / "secret.txt"
     secret.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nsecret\n")
-    folder = hostile.copied(tiny_model, tmp_path / "model", tokenizer_config={"vocab_file": str(secret)})
+    folder = hostile.copied(tiny_model, tmp_path / "model", tokenizer_config={key: str(secret)})
+    if key in safety.FILES_OF_WORDS:
+        (folder / "tokenizer.json").unlink()
+        with pytest.raises(ArtifactError, match=rf"{key} names a file, .*: refused, it would be read"):
+            load_processor(Run(model=str(folder)))
+        return
     assert "secret" not in load_processor(Run(model=str(folder))).get_vocab()
+    (folder / "tokenizer.json").unlink()
+    with suppress(TunerError):  # there is nothing left to read
+        assert "secret" not in load_processor(Run(model=str(folder))).get_vocab()
+
+
+@pytest.mark.fault(69)
+def test_the_vocabulary_would_be_read_when_trusted(tiny_model: Path, tmp_path: Path) -> None:
+    """The plain library reads it: the test above can fail."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nsecret\n")
+    folder = hostile.copied(tiny_model, tmp_path / "model", tokenizer_config={"vocab": str(secret)})
+    (folder / "tokenizer.json").unlink()
+    assert "secret" in AutoTokenizer.from_pretrained(folder).get_vocab()
+
+
+def test_what_large_models_bring_is_not_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Shards of 100 GB, "no limit" in words of a tokenizer, large vocabularies, classes of any name."""
+    config = load_config(Run(model=str(tiny_model)))
+    folder = hostile.copied(tiny_model, tmp_path / "model", config={"sliding_window": 10**15, "label2id": {"size": 10**8}},
+                            tokenizer_config={"max_len": 10**30, "max_model_input_sizes": {"x": 10**30}})  # fmt: skip
+    (folder / "model.safetensors").unlink()
+    AutoModelForSequenceClassification.from_pretrained(tiny_model, config=config).save_pretrained(
+        folder / "shards", max_shard_size="10KB"
+    )
+    for path in (folder / "shards").glob("model*"):
+        path.rename(folder / path.name)
+    index = json.loads((folder / safety.INDEX).read_text())
+    index["metadata"]["total_size"] = 10**11
+    (folder / safety.INDEX).write_text(json.dumps(index))
+    (folder / "added_tokens.json").write_text(json.dumps({"<size>": 10**8}))
+    for name in ("unigram.json", "trainer_state.json"):
+        (folder / name).write_text('{"a": "' + "x" * 9_000_000 + '"}')
+    safety.inspect(folder)
+    (folder / "added_tokens.json").unlink()
+    assert len(list(folder.glob("*.safetensors"))) > 1 and loaded(folder) is not None
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])

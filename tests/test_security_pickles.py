@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -67,6 +68,17 @@ def with_zip_at_its_end(marker: Path) -> bytes:
     return pickle.dumps(hostile.Payload(marker), protocol=2) + harmless.getvalue()
 
 
+def old_archive() -> bytes:
+    """A tar as torch saved once, its first member called like a whole old file; torch runs the pickle inside."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.GNU_FORMAT, encoding="latin-1") as archive:
+        for name in (b"\x80\x02}.\x80\x02}.\x80\x02}.\x80\x02}.\x80\x02}.".decode("latin-1"), "sys_info", "pickle"):
+            info = tarfile.TarInfo(name)
+            info.size = len(EVIL)
+            archive.addfile(info, io.BytesIO(EVIL))
+    return content.getvalue()
+
+
 def zip_with(names: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     """A zip with these members, doubled ones included."""
     content = io.BytesIO()
@@ -84,6 +96,7 @@ TRICKS = {
     "disguised names": disguised(Path("marker")),
     "second pickle of an old file": later(Path("marker")),
     "zip at its end": with_zip_at_its_end(Path("marker")),
+    "tar of an old torch": old_archive(),
     "second pickle in a zip": zip_with({"a/data.pkl": GOOD, "a/more.pkl": EVIL}),
     "compressed member": zip_with({"a/data.pkl": EVIL}, zipfile.ZIP_DEFLATED),
     "program": zip_with({"a/data.pkl": GOOD, "a/constants.pkl": GOOD, "a/code/x.py": b""}),
@@ -103,7 +116,10 @@ def test_tricks_do_not_hide_code(trick: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "optimizer.pt"
     path.write_bytes(TRICKS[trick])
-    with pytest.raises(ArtifactError, match=r"/optimizer.pt (contains code|is damaged or not a checkpoint file)"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"/optimizer.pt (contains code|is damaged or not a checkpoint file|is an archive of an old)",
+    ):
         refuse_code(path)
     assert not Path("marker").exists()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from transformers import AutoTokenizer
 
 from hf_tuner.config import Run
-from hf_tuner.errors import ArtifactError
+from hf_tuner.errors import ArtifactError, EnvironmentFault
+from hf_tuner.models import templates
 from hf_tuner.models.load import load_processor
-from hf_tuner.models.templates import LONGEST, SECONDS, TRIAL, check_templates, render
+from hf_tuner.models.templates import CLOCK, LONGEST, TRIAL, check_templates, render
 
 ORDINARY = (
     "{%- for m in messages %}<|{{ m['role'] }}|>\n{% generation %}{{ m['content'] }}{% endgeneration %}"
@@ -25,7 +27,9 @@ INJECTIONS = [
     "{% set a = '_' * 2 %}{{ (cycler|attr(a ~ 'init' ~ a))|attr(a ~ 'globals' ~ a) }}",
     "{% set a = '_' * 2 %}{{ (cycler|attr(a ~ 'init' ~ a) |attr(a ~ 'globals' ~ a)).os.mkdir('MARKER') }}",
     "{{ ('{0.' ~ '_' * 2 ~ 'class' ~ '_' * 2 ~ '}').format(messages) }}",
-    "{{ '\\x5f\\x5fclass\\x5f\\x5f' }}",
+    "{{ ''['\\x5f\\x5fclass\\x5f\\x5f'] }}",
+    "{{ ''|attr('\\u005f_class__') }}",
+    "{{ messages|map(attribute='__class__')|list }}",
     "{{ raise_exception.__globals__['sys'].modules['os'].mkdir('MARKER') }}",
     "{% for k in messages %}{{ messages.append(k) }}{% endfor %}",
     "{% include '/etc/passwd' %}",
@@ -75,7 +79,7 @@ def test_what_does_not_end_is_ended(template: str) -> None:
     start = time.monotonic()
     with pytest.raises(ArtifactError, match=r"does not end within 5 seconds|takes too much memory|without end"):
         check_templates(template, "stranger/model")
-    assert time.monotonic() - start < 4 * SECONDS  # of its own time it has five; the machine may be busy
+    assert time.monotonic() - start < CLOCK  # of its own time it has five; the machine may be busy
 
 
 @pytest.mark.fault(68, 71)
@@ -89,6 +93,31 @@ def test_a_template_sees_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: seen.update(k) or real(*a, **k))
     assert render("{{ 1 + 1 }}", []) == "2"
     assert seen["env"] == {} and os.environ["HF_TOKEN"]
+
+
+def python(path: Path, script: str) -> str:
+    """A program that stands for Python."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_machine_that_cannot_render_is_not_the_models_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """jinja2 is found wherever it is installed; without it, or with a Python that does not start, exit 3."""
+    alone = python(tmp_path / "alone", f'exec {sys.executable} -S "$@"')  # sees no installed package
+    monkeypatch.setattr(sys, "executable", alone)
+    assert render("{{ 1 + 1 }}", []) == "2"
+    monkeypatch.setattr(templates, "_packages", lambda: [])
+    with pytest.raises(EnvironmentFault, match=r"No module named 'jinja2'\): pip install jinja2"):
+        check_templates(ORDINARY + "{# not rendered before #}", "stranger/model")
+    broken = python(tmp_path / "broken", "echo error while loading shared libraries: libpython3.so >&2; exit 127")
+    monkeypatch.setattr(sys, "executable", broken)
+    with pytest.raises(EnvironmentFault, match="loading shared libraries"):
+        render("{{ 1 + 1 }}", [])
+    monkeypatch.setattr(templates, "CLOCK", 0.2)
+    monkeypatch.setattr(sys, "executable", python(tmp_path / "slow", "exec sleep 5"))
+    with pytest.raises(EnvironmentFault, match="the machine is too busy"):
+        render("{{ 1 + 1 }}", [])
 
 
 @pytest.mark.fault(68, "S7")
@@ -118,6 +147,8 @@ def test_ordinary_templates_pass() -> None:
         "{{ raise_exception('roles must alternate') }}",
         "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m.content.strip() }}{% endfor %}",
         "{{ messages[7].content }}",
+        "{{ messages[0].content|replace('__init__', '')|default('__none__') }}",
+        "{{ 'Use __init__ methods' }}{# not __class__ #} and __name__ {{ '\\x5f' }}",
     ):
         check_templates(template, "stranger/model")
     check_templates(None, "stranger/model")

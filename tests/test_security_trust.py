@@ -140,7 +140,7 @@ def test_rerun_does_not_inherit_trust(run: Path, tmp_path: Path, monkeypatch: py
 
     folder = hostile.copied(run, tmp_path / "run")
     with (folder / "run.yaml").open("a") as file:
-        file.write("trust_remote_code: true\nlogging_dir: /tmp/elsewhere\n".replace("trust_remote_code: true\n", ""))
+        file.write("logging_dir: /tmp/elsewhere\n")
     text = (folder / "run.yaml").read_text().replace("trust_remote_code: false", "trust_remote_code: true")
     (folder / "run.yaml").write_text(text)
     assert "trust_remote_code: true" in text

@@ -23,9 +23,11 @@ FILES = {
         "cross-entropy:\n  smoothing: 0.1\n  smoothing: 0.2\n",
         'line 2: key "smoothing" is given twice',
     ),
-    "billion laughs": (LAUGHS, "line 2: *a repeats a value by name; write it out"),
-    "itself": ("a: &a [*a]\n", "line 1: *a repeats"),
-    "merge key": ("a: &a {seed: 1}\nb:\n  <<: *a\n", "line 3: *a repeats"),
+    "billion laughs": (LAUGHS, "line 1: &a gives a value a name; write it without"),
+    "itself": ("a: &a [*a]\n", "line 1: &a gives"),
+    "merge key": ("seed: 1\na:\n  <<: {b: 2}\n", "line 3: << takes keys over"),
+    "unknown name": ("seed: 1\na: *b\n", "line 2: *b repeats a value by name; write it out"),
+    "name for nothing": ("seed: &a 1\n", "line 1: &a gives a value a name"),
     "deep flow": ("a: " + "[" * 300_000 + "]" * 300_000, "nested deeper than 20 levels"),
     "deep block": ("".join("  " * i + "a:\n" for i in range(500)), "nested deeper than 20 levels"),
     "10 MB": ("x: " + "y" * 10_000_000, "over 1 MB"),
@@ -76,7 +78,7 @@ def test_a_device_is_no_configuration() -> None:
 def test_settings_of_a_strangers_run_are_read_as_strictly(tmp_path: Path) -> None:
     """run.yaml of a saved run is an artifact: exit 4."""
     (tmp_path / "run.yaml").write_text(LAUGHS)
-    with pytest.raises(ArtifactError, match="repeats a value by name"):
+    with pytest.raises(ArtifactError, match="gives a value a name"):
         read_yaml(tmp_path / "run.yaml", wrong=ArtifactError)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import lzma
+import re
 import stat
 import tarfile
 import zipfile
@@ -49,14 +50,16 @@ def _check(path: Path, size: int, changed: int) -> None:
     with path.open("rb") as file:
         head = file.read(6)
     try:
+        kind = next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None)
+        if head.startswith((b"7z\xbc\xaf", b"Rar!")):
+            raise ArtifactError(f"{path.name} is an archive of a kind that is not unpacked here; pack it as zip or tar")
+        # A zip is told by its end: one behind another archive would hide it, so what a file begins with decides.
+        if tarfile.is_tarfile(path):
+            _measured(path, _tar_members(path))
+        elif kind:
+            _measured(path, _unpacked(path, kind))
         if zipfile.is_zipfile(path):
             _measured(path, _zip_members(path))
-        elif head.startswith((b"7z\xbc\xaf", b"Rar!")):
-            raise ArtifactError(f"{path.name} is an archive of a kind that is not unpacked here; pack it as zip or tar")
-        elif tarfile.is_tarfile(path):
-            _measured(path, _tar_members(path))
-        elif kind := next((kind for magic, kind in PACKED.items() if head.startswith(magic)), None):
-            _measured(path, _unpacked(path, kind))
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
         raise DamagedArchive(f"{path.name} is a damaged archive ({error}); download or pack it again") from error
 
@@ -91,7 +94,7 @@ def _measured(path: Path, members: Iterator[tuple[str, int]]) -> None:
     for number, (name, size) in enumerate(members, 1):
         total += size
         parts = name.replace("\\", "/").split("/")
-        if name.startswith(("/", "\\")) or ".." in parts or "\0" in name or ":" in parts[0]:
+        if name.startswith(("/", "\\")) or ".." in parts or "\0" in name or re.match(r"[A-Za-z]:", name):
             raise ArtifactError(f"{path.name} holds {name[:60]!r}, which would be unpacked outside its folder: refused")
         if total > most:
             raise ArtifactError(f"{path.name} ({packed:,} bytes) unpacks to more than {most:,} bytes: refused. If it is what "

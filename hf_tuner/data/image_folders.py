@@ -21,6 +21,8 @@ OTHER_IMAGES = (".heic", ".heif", ".avif", ".svg", ".psd", ".raw", ".cr2", ".nef
 """Pictures that are not read: a class may be missing half of its images without them."""
 METADATA = ("metadata.csv", "metadata.jsonl")
 SYSTEM = ("thumbs.db", "desktop.ini", "__macosx")
+LINE = 1_000_000
+"""Longest row of a metadata.jsonl in characters."""
 LISTED = 5
 LONG = 20
 """How many times longer than wide an image is odd."""
@@ -308,7 +310,7 @@ def _check_metadata(found: ImageAudit, folder: Path) -> None:
                 else:
                     continue
                 break  # the first of each file is enough
-        except (OSError, ValueError, csv.Error, AttributeError) as error:
+        except (OSError, ValueError, csv.Error, AttributeError, RecursionError) as error:
             found.errors.append(f"{where} cannot be read: {' '.join(str(error).split())[:120]}")
 
 
@@ -318,7 +320,9 @@ def _file_names(path: Path) -> Iterator[tuple[int, str]]:
             for number, row in enumerate(csv.DictReader(file), start=2):
                 yield number, str(row.get("file_name") or "")
         else:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(lambda: file.readline(LINE), ""), start=1):
+                if len(line) == LINE:
+                    raise ValueError(f"row {number} has more than {LINE:,} characters")
                 if line.strip():
                     yield number, str(json.loads(line).get("file_name") or "")
 

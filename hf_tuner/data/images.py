@@ -24,6 +24,8 @@ PIXELS = 100_000_000
 BYTES = 500_000_000
 """Largest image file."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+"""What is decoded, whatever a file is called (MPO by its JPEG reader): for PostScript Pillow would start a program."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
 """What Pillow raises for bytes that are no whole image."""
 SMALL = (64, 64)
@@ -117,7 +119,7 @@ def _opened(source: Any, pixels: int) -> Iterator[Any]:
     from PIL import Image
 
     try:
-        image = Image.open(source)
+        image = Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _Refused(f"over {count(2 * (Image.MAX_IMAGE_PIXELS or 0))} pixels; {_allowed(pixels)}") from error
     with image:

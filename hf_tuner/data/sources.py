@@ -22,6 +22,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from hf_tuner import console
 from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
+from hf_tuner.data.inside import require_inside, saved_files
 from hf_tuner.data.seals import sound
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
 from hf_tuner.hub.checksums import verify_cached
@@ -259,8 +260,9 @@ def split_of(path: Path) -> str | None:
 
 def _read_saved(path: Path) -> Raw:
     try:
+        require_inside(path, saved_files(path), "its list of files")
         data = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException) as error:
         raise UsageError(f"{path}: the saved data set cannot be read ({_brief(error)})") from error
     splits = dict(data) if isinstance(data, datasets.DatasetDict) else {"train": data}
     return _whole(splits, f"{path} (saved data set)", path.name)
@@ -272,6 +274,7 @@ def _read_layout(path: Path, config: str | None, reading: Reading) -> Raw:
         try:
             builder = datasets.load_dataset_builder(str(path), config)
             files = {str(k): [Path(str(p)) for p in v] for k, v in (builder.config.data_files or {}).items()}
+            require_inside(path, (name for v in (builder.config.data_files or {}).values() for name in v), "README.md")
             if files and all(kind_of(p) for paths in files.values() for p in paths):
                 name = f"{path}" + (f":{builder.config.name}" if builder.config.name != "default" else "")
                 separator = getattr(builder.config, "delimiter", None) or getattr(builder.config, "sep", None)

@@ -39,6 +39,10 @@ def published(folder: Path, **facts: Any) -> Iterator[Path]:
     with TemporaryDirectory(prefix=".publishing-", dir=folder) as name:
         aside = Path(name)
         for path in sorted({*public_files(folder), *map(Path, processor_files(manifest))}):
+            if any((folder / part).is_symlink() for part in (path, *path.parents[:-1])):
+                raise ArtifactError(
+                    f"{path} of {folder} is a link: nothing was pushed. Put the file itself in its place"
+                )
             target = aside / path
             target.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".safetensors":

@@ -28,7 +28,7 @@ SMALL_FILES = (
 """What is fetched of a repository and looked at before anything else is."""
 Code = tuple[str, str | None]
 """A repository and its commit, whose code a model may be made of where it is trusted."""
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WHOLE = "model.safetensors"
 
 
 def looked_at(source: str, commit: str | None) -> Path:
@@ -113,13 +113,10 @@ def weights_of(source: str, commit: str | None) -> list[Path]:
     whole = _file(source, WHOLE, commit)
     if whole:
         return [whole]
-    index = _file(source, INDEX, commit)
+    index = _file(source, safety.INDEX, commit)
     if index is None:
         raise OSError(f"{source} does not appear to have a file named {WHOLE}")
-    shards = sorted(set(safety.read_json(index, source).get("weight_map", {}).values()))
-    bad = [name for name in shards if not safety.plain_path(str(name))]
-    if bad:
-        raise ArtifactError(f"{INDEX} of {source} names {bad[0][:60]!r} as weights: refused")
+    shards = safety.shards_of(safety.read_json(index, source), source)
     found = [_file(source, name, commit) for name in shards]
     missing = [name for name, path in zip(shards, found, strict=True) if path is None]
     if missing:

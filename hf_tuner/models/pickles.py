@@ -2,6 +2,7 @@
 
 import pickletools
 import re
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ def refuse_code(path: Path) -> None:
             # As torch decides: a zip announced only at the end of a file is none to it.
             zipped = file.read(4) == b"PK\x03\x04"
             file.seek(0)
+            if not zipped and tarfile.is_tarfile(path):  # whose first member may be called like a pickle
+                raise ArtifactError(f"{where} is an archive of an old torch, which is not read; refusing to load it")
             found = next(_zipped(path) if zipped else _named(file), None)
     except (OSError, ValueError, EOFError, IndexError, zipfile.BadZipFile, NotImplementedError, OverflowError) as error:
         reason = " ".join(str(error).split())[:100]

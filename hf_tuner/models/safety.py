@@ -28,21 +28,31 @@ __all__ = [
     "read_json",
     "refuse_code",
     "require_plausible",
+    "shards_of",
 ]
 
 BYTES = {
-    "tokenizer.json": 256_000_000,
-    "vocab.json": 64_000_000,
+    **dict.fromkeys(
+        ("*config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.json", "manifest.json"),
+        8_000_000,
+    ),
     "*.index.json": 64_000_000,
     "*.jinja": LONGEST,
-    "*.json": 8_000_000,
+    "*.json": 256_000_000,
 }
-"""Largest file of a kind; the first pattern that fits decides."""
+"""Largest file of a kind; the first pattern that fits decides. Vocabularies and histories are large by nature."""
 DEPTH = 32
 """Deepest nesting of a JSON file."""
+INDEX = "model.safetensors.index.json"
 LOOKED_INTO = ("config.json", "adapter_config.json", "generation_config.json", "tokenizer_config.json",
-               "special_tokens_map.json", "added_tokens.json", "model.safetensors.index.json")  # fmt: skip
+               "special_tokens_map.json", "added_tokens.json", INDEX)  # fmt: skip
 """Files whose content is checked, wherever they lie."""
+SIZED = ("config.json", "adapter_config.json", "generation_config.json")
+"""Those of them whose numbers say how large a model is; elsewhere numbers are ids, bytes and "no limit"."""
+NOT_SIZES = re.compile(r"(max_length|sliding_window\w*|window|window_size)$")
+"""Numbers that take no memory: "no limit" is written as 10^30."""
+FILES_OF_WORDS = ("vocab", "merges")
+"""Keys of tokenizer_config.json that a tokenizer takes as a table, or as the path of a file to read."""
 NUMBERS = (
     (re.compile(r"(layers?|depths?|blocks?|stages?|groups?|group_num|experts)$"), 10_000),
     (re.compile(r"labels$"), 1_000_000),
@@ -66,6 +76,7 @@ LEFT_OUT = {
     "kernel_config": CHOSEN,
     "use_kernels": CHOSEN,
     "use_pretrained_backbone": "weights come from the model's own files",
+    "transformers_weights": "weights come from the model's own files",
     "_commit_hash": "the commit is the one that was asked for",
 }
 """Keys of config.json, at any depth, that would make loading do more than load, and what is said of them."""
@@ -106,20 +117,32 @@ def inspect(folder: Path, source: str | None = None) -> None:
                 f"{path.name} of {source} has {path.stat().st_size:,} bytes; at most {limit:,}: refused"
             )
     found = {name: read_json(folder / name, source) for name in LOOKED_INTO if (folder / name).is_file()}
-    for name, data in found.items():
-        check_numbers(data, f"{name} of {source}")
+    for name in SIZED:
+        check_numbers(found.get(name), f"{name} of {source}")
     if "adapter_config.json" in found:
         if "config.json" in found:
             raise ArtifactError(f"{source} holds config.json and adapter_config.json: as a model it would load another base. "
                                 "Remove one of them")  # fmt: skip
         check_adapter(found["adapter_config.json"], source)
         _require_safetensors(folder, "adapter_model", source)
-    if found.get("tokenizer_config.json", {}).get("auto_map") is not None:
+    tokenizer = found.get("tokenizer_config.json", {})
+    if tokenizer.get("auto_map") is not None:
         _say_once(f"tokenizer_config.json of {source} names code; {CODE}")
-    shards = found.get("model.safetensors.index.json", {}).get("weight_map", {})
-    names = shards.values() if isinstance(shards, dict) else [shards]
+    for key in FILES_OF_WORDS:
+        if isinstance(tokenizer.get(key), str):
+            raise ArtifactError(f"tokenizer_config.json of {source}: {key} names a file, {_short(tokenizer[key])}: refused, it "
+                                "would be read")  # fmt: skip
+    if INDEX in found:
+        shards_of(found[INDEX], source)
+
+
+def shards_of(index: Mapping[str, Any], source: str) -> list[str]:
+    """The files that an index of weights names, sorted. Raises ArtifactError for any but safetensors of its own folder."""
+    shards = index.get("weight_map", {})
+    names = list(shards.values()) if isinstance(shards, dict) else [shards]
     if bad := [n for n in names if not isinstance(n, str) or not n.endswith(".safetensors") or not plain_path(n)]:
-        raise ArtifactError(f"model.safetensors.index.json of {source} names {_short(bad[0])} as weights: refused")
+        raise ArtifactError(f"{INDEX} of {source} names {_short(bad[0])} as weights: refused")
+    return sorted(set(names))
 
 
 def plain_path(name: str) -> bool:
@@ -175,10 +198,14 @@ def _cleaned(data: Mapping[str, Any], source: str, trusted: str | None, where: s
                 _say_once(f"config.json of {source} asks for {name} = {_short(value)}; ignored: {LEFT_OUT[key]}")
         elif key in ("dtype", "torch_dtype") and isinstance(value, str) and value not in DTYPES:
             _say_once(f"config.json of {source} asks for {name} = {_short(value)}; ignored: not a type of weights")
-        elif isinstance(value, dict):
-            yield key, dict(_cleaned(value, source, trusted, f"{name}."))
         else:
-            yield key, value
+            yield key, _cleaned_inside(value, source, trusted, f"{name}.")
+
+
+def _cleaned_inside(value: Any, source: str, trusted: str | None, where: str) -> Any:
+    if isinstance(value, dict):
+        return dict(_cleaned(value, source, trusted, where))
+    return [_cleaned_inside(v, source, trusted, where) for v in value] if isinstance(value, list) else value
 
 
 def _own_code(value: Any, trusted: str) -> dict[str, str]:
@@ -196,13 +223,14 @@ def check_numbers(data: Any, where: str, name: str = "") -> None:
     """Raise ArtifactError for a number that no model has: it would fill the memory before anything is noticed."""
     if isinstance(data, dict):
         for key, value in data.items():
-            check_numbers(value, where, str(key))
+            if key not in ("label2id", "id2label"):  # names of classes, which may be any words
+                check_numbers(value, where, str(key))
     elif isinstance(data, list):
         for value in data:
             check_numbers(value, where, name)
     elif isinstance(data, int) and not isinstance(data, bool):
         most = next(limit for pattern, limit in NUMBERS if pattern.search(name))
-        if abs(data) > most and not name.endswith("max_length"):  # "no limit" is written as 10^30
+        if abs(data) > most and not NOT_SIZES.search(name):
             raise ArtifactError(f"{where}: {name} is {_short(data)}; at most {most:,} is believed: refused")
 
 

@@ -4,20 +4,24 @@ It is started by path, isolated (`python -I`), and imports jinja2 alone, so that
 """
 
 import json
+import re
 import resource
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
-from jinja2.nodes import CallBlock, Node
+from jinja2.nodes import CallBlock, Const, Filter, Getattr, Getitem, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 CPU_SECONDS = 5
 MEMORY = 512 * 2**20
+INTERNALS = re.compile(r"(^|\.)__\w+__($|\.)")
+"""The name of an attribute, or a path of them, that no template has a use for; in prose it is only a word."""
 LONGEST_ANSWER = 4_000_000
 
 
@@ -55,6 +59,8 @@ def rendered(template: str, values: dict[str, Any]) -> dict[str, str]:
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
     try:
+        if found := next(internals(environment.parse(template)), None):
+            return {"kind": "unsafe", "text": f"reaches for Python's internals ({found[:40]})"}
         text = environment.from_string(template).render(**values)
     except SecurityError as error:
         return {"kind": "unsafe", "text": f"tries to leave its sandbox ({str(error)[:80]})"}
@@ -67,6 +73,16 @@ def rendered(template: str, values: dict[str, Any]) -> dict[str, str]:
     if len(text) > LONGEST_ANSWER:
         return {"kind": "unsafe", "text": "makes a text without end"}
     return {"kind": "text", "text": text}
+
+
+def internals(tree: Node) -> Iterator[str]:
+    """Attributes of Python's internals that a template names; what it puts together at work is the sandbox's."""
+    names: list[Any] = [node.attr for node in tree.find_all(Getattr)]
+    values = [node.arg for node in tree.find_all(Getitem)]
+    for node in tree.find_all(Filter):
+        values += [k.value for k in node.kwargs if k.key == "attribute"] + (node.args if node.name == "attr" else [])
+    names += [value.value for value in values if isinstance(value, Const)]
+    yield from (name for name in names if isinstance(name, str) and INTERNALS.search(name))
 
 
 def _raise(message: str) -> None:

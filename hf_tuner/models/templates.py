@@ -1,10 +1,11 @@
 """Chat templates are programs of a stranger: they are rendered in a process of their own, with limits.
 
-That process has 5 seconds of computing (10 by the clock), little memory, no file to write, no environment and so no
+That process has 5 seconds of computing (60 by the clock), little memory, no file to write, no environment and so no
 token. Jinja's sandbox keeps a template from Python's internals, not from loops without end.
 """
 
 import functools
+import importlib.util
 import json
 import re
 import subprocess
@@ -14,15 +15,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hf_tuner.errors import ArtifactError
+from hf_tuner.errors import ArtifactError, EnvironmentFault
 
 LONGEST = 64_000
 """Longest template in bytes; the longest in use have about 20,000."""
 MOST_TEMPLATES = 16
 SECONDS = 5
+CLOCK = 60
+"""A busy machine may take that long for 5 seconds of computing."""
+START = "import runpy, sys; sys.path.extend(sys.argv[2:]); runpy.run_path(sys.argv[1], run_name='__main__')"
+"""The renderer is isolated from the user's own packages, where jinja2 may be: its folder is told."""
+MISSING = re.compile(r"No module named .*|.*loading shared librar.*")
 NAME = re.compile(r"[\w-]{1,64}")
-INTERNALS = re.compile(r"__\w+__|\\x5f|\\u005f", re.IGNORECASE)
-"""Python's internals, written out or in escapes; no template has a use for them."""
 TRIAL = ({"role": "user", "content": "Good morning."}, {"role": "assistant", "content": "Good morning to you."})
 
 
@@ -43,8 +47,6 @@ def check_templates(templates: str | Mapping[str, str] | None, source: str) -> N
             raise ArtifactError(f"{where} is called {name[:60]!r}, which could be a path: refused")
         if not isinstance(template, str) or len(template.encode("utf-8", "replace")) > LONGEST:
             raise ArtifactError(f"{where} is longer than {LONGEST:,} bytes: refused")
-        if found := INTERNALS.search(template):
-            raise ArtifactError(f"{where} reaches for Python's internals ({found[0][:40]}): refused")
         _try(template, where)
 
 
@@ -54,18 +56,23 @@ def render(
     """The text that a template makes of messages, in the limits above.
 
     `values` are what else it may read (bos_token, add_generation_prompt …). Raises ArtifactError when it leaves the
-    sandbox, does not end in time or takes too much memory, ValueError when it refuses these messages.
+    sandbox, does not end in time or takes too much memory, ValueError when it refuses these messages, EnvironmentFault
+    when this machine cannot render.
     """
     task = json.dumps({"template": template, "values": {"messages": list(messages), **values}})
-    command = [sys.executable, "-I", str(Path(__file__).with_name("template_renderer.py"))]
+    script = str(Path(__file__).with_name("template_renderer.py"))
+    command = [sys.executable, "-I", "-c", START, script, *_packages()]
     try:
-        done = subprocess.run(
-            command, input=task.encode(), capture_output=True, timeout=2 * SECONDS, env={}, check=False
-        )
+        done = subprocess.run(command, input=task.encode(), capture_output=True, timeout=CLOCK, env={}, check=False)
         answer = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        raise ArtifactError(f"{where} does not end within {SECONDS} seconds: refused") from None
-    except ValueError:  # the limits ended the process before it could answer
+        raise EnvironmentFault(
+            f"{where} was not rendered within {CLOCK} seconds: the machine is too busy; try again"
+        ) from None
+    except ValueError:  # the process ended before it could answer: by its limits, or it never began
+        if missing := MISSING.search(done.stderr.decode(errors="replace")):
+            raise EnvironmentFault(f"chat templates cannot be rendered here ({missing[0][:200]}): pip install jinja2, or mend "
+                                   f"the Python at {sys.executable}") from None  # fmt: skip
         raise ArtifactError(
             f"{where} does not end within {SECONDS} seconds, or takes too much memory: refused"
         ) from None
@@ -74,6 +81,12 @@ def render(
     if answer["kind"] == "refused":
         raise ValueError(answer["text"])
     raise ArtifactError(f"{where} {answer['text']}: refused")
+
+
+def _packages() -> list[str]:
+    """The folders that jinja2 and what it needs are installed in."""
+    found = [importlib.util.find_spec(name) for name in ("jinja2", "markupsafe")]
+    return sorted({str(Path(spec.origin).parents[1]) for spec in found if spec and spec.origin})
 
 
 @functools.cache

@@ -106,6 +106,8 @@ def _usable(path: Path) -> dict[str, Any]:
     content = verify(path)
     if not any(name.startswith(STATES) for name in content["files"]):
         raise ArtifactError(f"{path} holds weights only (--save-only-model): training cannot go on from it")
+    for found in path.rglob(".metadata"):
+        raise ArtifactError(f"{found}: a sharded state is a pickle; only full states are gone on from")
     for name in content["files"]:
         if Path(name).suffix in PICKLED:
             refuse_code(path / name)
