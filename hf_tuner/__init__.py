@@ -7,6 +7,7 @@ Names are loaded on first use (PEP 562), so importing the package costs nothing.
 """
 
 import importlib
+import logging
 from typing import Any
 
 __version__ = "0.1.0"
@@ -32,6 +33,8 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'hf_tuner' has no attribute '{name}'")
+    # peft imports bitsandbytes, which recommends a package that would fetch compiled code from the Hub.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     return getattr(importlib.import_module(f"hf_tuner.{_HOME[name]}"), name)
 
 

@@ -39,9 +39,13 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], allowed: str | No
         was, is_now = before.get(key), now.get(key)
         if was == is_now or key in FREE:
             continue
-        told = f"{key} was {was}, is {is_now}"
+        told = f"{key} was {_shown(was)}, is {_shown(is_now)}"
         if key in names and key in ALLOWABLE:
             accepted.append(told)
         else:
             refused.append(told + (f" (--allow-changed {key})" if key in ALLOWABLE else ""))
     return refused, accepted
+
+
+def _shown(value: Any) -> str:
+    return "left to its default" if value is None else str(value)

@@ -141,7 +141,8 @@ def tell(error: BaseException) -> None:
     if leave(fault):
         return
     if processes() == 1:
-        said = f"\n{fault.message}" if isinstance(error, KeyboardInterrupt) else f"error: {fault.message}"
+        asked = isinstance(error, KeyboardInterrupt | StoppedBySignal)  # no error: somebody wanted it
+        said = f"\n{fault.message}" if asked else f"error: {fault.message}"
         print(said, file=sys.stderr, flush=True)
         return
     # What is wrong with the command or the data every process finds: the first says it, and ends the others.

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib.util
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,9 @@ def parse(argv: Sequence[str], defaults: Mapping[str, Any]) -> Run:
     values |= _own(values)
     for key in unknown:
         problems.append(_unknown_key(key, [f.name for f in flags]))
-    typed = {f.name: _typed(f, values[f.name], problems) for f in flags if f.name in values}
+    # Nothing (null in YAML) for a setting that must be something leaves its default.
+    said = [f for f in flags if f.name in values and (values[f.name] is not None or f.kind is not _plain(f.kind))]
+    typed = {f.name: _typed(f, values[f.name], problems) for f in said}
     for name in unknown_names(typed.get("allow_changed")):
         problems.append("--allow-changed: " + catalog.unknown("setting that may change", name, list(ALLOWABLE)))
     if problems:
@@ -103,7 +106,7 @@ def build(values: Mapping[str, Any], chosen: Mapping[str, Any], flags: Sequence[
         own = {f.name.removeprefix(prefix): values[f.name] for f in flags if f.owner == owner and f.name in values}
         try:
             configs[owner] = module.Config(**own)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise UsageError(f"{owner}: {error}") from error
     method = str(chosen["method"])
     return Run(
@@ -222,7 +225,7 @@ def _parse_words(argv: Sequence[str], flags: Sequence[Flag], problems: list[str]
     except argparse.ArgumentError as error:
         problems.append(str(error).replace("argument ", "", 1))
         return {}, []
-    problems += [f'unexpected word "{word}"; flags start with --' for word in _stray(rest)]
+    problems += [f"unexpected word {_shown(word)}; flags start with --" for word in _stray(rest)]
     given = {k: v for k, v in vars(seen).items() if k != "config"}
     return given, [w.partition("=")[0].lstrip("-").replace("-", "_") for w in rest if w.startswith("--")]
 
@@ -271,10 +274,19 @@ def _typed(flag: Flag, value: Any, problems: list[str]) -> Any:
         problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: a NUL character is in it")
         return None
     try:
+        others = {typing.get_origin(other) or other for other in typing.get_args(flag.kind)}
+        # What TrainingArguments takes as text is not always told from what it takes as JSON.
+        if (
+            flag.owner != "training"
+            and _plain(flag.kind) is str
+            and isinstance(value, dict | list)
+            and list not in others
+        ):
+            raise TypeError(value)
         result = _convert(flag.kind, value)
     except (ValueError, TypeError, OverflowError, RecursionError):
         kind = _plain(flag.kind)
-        wanted = {int: "a whole number", float: "a number", bool: "true or false"}.get(
+        wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
             kind, f"a {getattr(kind, '__name__', kind)}"
         )
         problems.append(f"--{flag.name.replace('_', '-')} {_shown(value)}: expected {wanted}")
@@ -335,6 +347,8 @@ def _convert(kind: Any, value: Any) -> Any:
             raise ValueError(value)
         return int(value) if str(value).lstrip("+-").isdigit() else int(float(value))  # a float holds 53 bits only
     if plain is float:
+        if not math.isfinite(float(value)):
+            raise ValueError(value)
         return float(value)
     if typing.get_origin(plain) is dict or plain is dict:
         result = json.loads(value) if isinstance(value, str) else value

@@ -75,7 +75,7 @@ def claim(run: Run) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(f"--output-dir {folder} cannot be made: {error.strerror}") from error
-    _refuse_others(folder, run.overwrite)
+    _refuse_others(run)
     with _locked(folder / LOCK):
         if run.overwrite and not _is_unfinished(run):
             _clear(folder)
@@ -159,10 +159,16 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(checkpoint)
 
 
-def _refuse_others(folder: Path, overwrite: bool) -> None:
+def _refuse_others(run: Run) -> None:
+    folder = run.folder
     names = {p.name for p in folder.iterdir()}
-    if "report.json" in names and not overwrite:
-        raise UsageError(f"--output-dir {folder} holds a finished run; choose another folder or pass --overwrite")
+    if "report.json" in names and not run.overwrite:
+        before = _written_settings(folder)
+        other = changes(before, _as_written(run), None)[0] if before is not None else []
+        which = f" with other settings ({', '.join(other[:2])})" if other else ""
+        raise UsageError(
+            f"--output-dir {folder} holds a finished run{which}; choose another folder or pass --overwrite"
+        )
     ours = names & set(OURS) or any(n.startswith("checkpoint-") for n in names)
     if names and not ours:
         shown = ", ".join(sorted(names)[:3])

@@ -21,8 +21,12 @@ def read_yaml(
     """
     import yaml
 
-    if not path.is_file():
-        raise wrong(f"{what}{path}: no such file")
+    try:
+        there = path.is_file()
+    except OSError:  # a name of thousands of characters
+        there = False
+    if not there:
+        raise wrong(f"{what}{str(path)[:200]}: no such file")
     if path.stat().st_size > BYTES:
         raise wrong(f"{what}{path}: over 1 MB; a configuration is a page or two")
     Strict = _strict(path, wrong, words)

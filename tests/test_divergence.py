@@ -125,9 +125,10 @@ def test_the_newest_checkpoint_is_the_one_with_the_highest_step(tmp_path: Path) 
     for step, age in ((9, 1), (100, 3), (20, 2)):
         made = tmp_path / f"checkpoint-{step}"
         made.mkdir()
-        (made / "trainer_state.json").write_text("{}")
+        (made / "checkpoint.json").write_text('{"files": {"optimizer.pt": {}}}')
         os.utime(made, (1e9 - age, 1e9 - age))
     (tmp_path / "checkpoint-200").mkdir()  # half written
     (tmp_path / "checkpoint-best").mkdir()
+    (tmp_path / "checkpoint-300").symlink_to(tmp_path / "checkpoint-9")  # not ours
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
     assert newest_checkpoint(tmp_path / "nothing") is None

@@ -50,7 +50,7 @@ WRONG = [
     (["--bits", "4"], "belongs to the method qlora"),
     (["--method", "qlora", "--bits", "5"], "bits"),
     (["--hub-token", "hf_secret"], "HF_TOKEN"),
-    (["stray"], 'unexpected word "stray"'),
+    (["stray"], "unexpected word 'stray'"),
     (["--config", "nowhere.yaml"], "no such file"),
 ]
 
@@ -113,3 +113,30 @@ def test_a_value_of_a_yaml_file_is_the_word_one_would_type(tmp_path: Path) -> No
         "lr_scheduler_kwargs": {"num_cycles": 1.0, "power": 2},
     }
     assert run.seed == 12345678901234567 and run.method_config.lora_alpha == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("adam_beta2: .inf\n", "expected a number"),
+        ("stall_timeout: .nan\n", "expected a number"),
+        ("allow_changed: [seed]\n", "expected text"),
+        ("loss: focal\nfocal: {gamma: null}\n", None),
+        ("model: null\n", None),
+        ("output_dir: [a]\n", "expected text"),
+    ],
+)
+def test_what_a_fuzzer_put_into_a_configuration(text: str, said: str | None, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    words = ["--config", str(tmp_path / "run.yaml")]
+    if said is None:
+        flags.parse(words, {"model": "m", "dataset": "d"})
+        return
+    with pytest.raises(UsageError, match=said):
+        flags.parse(words, {"model": "m", "dataset": "d"})
+
+
+def test_a_name_of_thousands_of_characters_is_no_file() -> None:
+    with pytest.raises(UsageError, match=r"no such file") as told:
+        flags.parse(["--config", "9" * 5000], {})
+    assert len(str(told.value)) < 400

@@ -174,13 +174,13 @@ def stopped(server: ForkServer, model: Path, tiny_data: Path, tmp_path_factory: 
 @pytest.mark.parametrize(
     ("more", "told"),
     [
-        (("--learning-rate", 0.5), "learning_rate was None, is 0.5 (--allow-changed learning_rate)"),
+        (("--learning-rate", 0.5), "learning_rate was left to its default, is 0.5 (--allow-changed learning_rate)"),
         (("--seed", 7), "seed was 42, is 7"),
         (("--r", 4), "r"),
         (("--per-device-train-batch-size", 8), "per_device_train_batch_size was 4, is 8"),
-        (("--optim", "sgd"), "optim was None, is sgd"),
+        (("--optim", "sgd"), "optim was left to its default, is sgd"),
         (("--max-steps", 60), "max_steps was 30, is 60 (--allow-changed max_steps)"),
-        (("--lr-scheduler-type", "cosine"), "lr_scheduler_type was None, is cosine"),
+        (("--lr-scheduler-type", "cosine"), "lr_scheduler_type was left to its default, is cosine"),
     ],
 )
 def test_another_setting_is_refused(
@@ -199,9 +199,11 @@ def test_an_allowed_rate_is_used(
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
     more = ("--learning-rate", 0.5, "--allow-changed", "learning_rate")
     code, text = server.run(line("lora", model, tiny_data, folder, *more))
-    assert code == 0 and "learning_rate was None, is 0.5, as --allow-changed says" in text, text
+    assert code == 0 and "learning_rate was left to its default, is 0.5, as --allow-changed says" in text, text
     rates = {entry["step"]: entry["learning_rate"] for entry in log(folder) if "loss" in entry}
     assert rates[8] < 0.01 < rates[16]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["training"]["changed"] == ["after step 10: learning_rate was left to its default, is 0.5"]
 
 
 def test_a_setting_that_is_misspelt_or_may_not_change(

@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_tuner import catalog
 from hf_tuner.cli._words import Words
+from hf_tuner.console import warn
 from hf_tuner.errors import ArtifactError, UsageError
 from hf_tuner.plain_yaml import read_yaml
 
@@ -29,6 +30,10 @@ def main(words: Sequence[str]) -> None:
 
     folder = local_run(name)
     manifest = read_manifest(folder)
+    for told in manifest.training.get("changed", []):
+        warn(
+            f"the run was changed in the middle ({told}); from the start with its last settings it becomes another one"
+        )
     settings = read_yaml(folder / "run.yaml", wrong=ArtifactError, words=True)
     again = pinned(
         {k: v for k, v in settings.items() if k not in OF_THE_FIRST_RUN and not k.startswith("hub_")}, manifest

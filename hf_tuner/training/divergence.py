@@ -9,6 +9,11 @@ from typing import Any
 from hf_tuner.errors import DivergedError
 from hf_tuner.folder import newest_checkpoint
 
+LOWER = (
+    "Try a lower --learning-rate or more warm-up: with --allow-changed learning_rate it goes on, with --overwrite it "
+    "starts anew."
+)
+
 WINDOW = 5
 """Updates that the loss is averaged over for --stop-above."""
 PATIENCE = 10
@@ -34,7 +39,7 @@ class LossLimit:
             raise DivergedError(
                 f"training diverged: at step {step} the loss, averaged over {WINDOW} updates, is {average:.4g} and has been "
                 f"above --stop-above {self.limit:g} for {PATIENCE} updates; {last_good(folder)}.\n"
-                "Try a lower --learning-rate or more warm-up."
+                f"{LOWER}"
             )
 
 
@@ -53,7 +58,7 @@ def require_finite(metrics: Mapping[str, Any], step: int, folder: Path | str) ->
     for name, value in metrics.items():
         if name.startswith("eval_") and isinstance(value, int | float) and not math.isfinite(value):
             raise DivergedError(f"training diverged: {name.removeprefix('eval_')} of the validation rows is {value} at step "
-                                f"{step}; {last_good(folder)}.\nTry a lower --learning-rate or more warm-up.")  # fmt: skip
+                                f"{step}; {last_good(folder)}.\n{LOWER}")  # fmt: skip
 
 
 def last_good(folder: Path | str) -> str:

@@ -81,7 +81,8 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         else:
             this = identity(run, task, model, data["train"], effective(arguments))
             trainer = _trainer(run, task, model, collate, ready, arguments)
-            trained = _train(trainer, Store(run.folder, this, arguments.save_total_limit), pushing.callbacks)
+            store = Store(run.folder, this, arguments.save_total_limit)
+            trained = _train(trainer, store, pushing.callbacks)
     clock.add("train", trained.earlier)
     with clock("evaluate"):
         measured = _measure(task, trained.model, collate, ready, start, arguments.per_device_eval_batch_size)
@@ -89,9 +90,8 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     if arguments.should_save:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
-            results = Measured(
-                task, data, ready, measured.logits, start, longest, trained.history, files, effective(arguments)
-            )
+            ran = effective(arguments) | ({"changed": trained.changed} if trained.changed else {})
+            results = Measured(task, data, ready, measured.logits, start, longest, trained.history, files, ran)
             write_manifest(run, model, results)
         with clock("verify"):
             proofs += [_verified(run, task, trained.model, processor, data, longest)] if run.verify else []
@@ -113,6 +113,8 @@ class Trained:
     history: list[dict[str, Any]]
     earlier: float = 0.0
     """Seconds of training before the run was last interrupted."""
+    changed: list[str] = field(default_factory=list)
+    """Settings that --allow-changed let in, and after which step."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ def _train(trainer: TunerTrainer, store: Store, more: list[Any]) -> Trained:
     # Without autocast around its forward: whoever loads the saved model computes in the type of its weights.
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     proofs = moved.proofs or [Proof(**p) for p in trainer.ledger.proofs]
-    return Trained(trained, proofs, trainer.state.log_history, trainer.ledger.seconds)
+    changed = store.identity.get("changed", [])
+    return Trained(trained, proofs, trainer.state.log_history, trainer.ledger.seconds, changed)
 
 
 def _during(task: Any) -> Callable[[Any], dict[str, float]]:

@@ -138,6 +138,7 @@ def _details(run: Run, results: Measured, references: dict[str, np.ndarray], mai
         "data": {"fingerprints": fingerprints(results.data)},
         "notes": [
             task.labels.note,
+            *(f"changed in the middle, {told}" for told in results.training.get("changed", [])),
             *getattr(results.data, "tuner_notes", {}).get("warnings", []),
             f"probe: {results.start.note}",
             *([] if run.verify else [NOT_VERIFIED]),

@@ -227,6 +227,7 @@ class ResumableTrainer(Trainer):
             for group, new, old in zip(self.optimizer.param_groups, asked, scheduler.base_lrs, strict=True):
                 group["initial_lr"], group["lr"] = new, group["lr"] * new / old if old else new
             scheduler.base_lrs = asked
+            scheduler._last_lr = [group["lr"] for group in self.optimizer.param_groups]
 
     def _load_best_model(self) -> None:
         path = Path(str(self.state.best_model_checkpoint))

@@ -38,11 +38,12 @@ def identity(run: Run, task: Any, model: Any, rows: Any, training: Mapping[str, 
     }
 
 
-def checkpoint_to_resume(run: Run, now: Mapping[str, Any] | None = None) -> str | None:
+def checkpoint_to_resume(run: Run, now: dict[str, Any] | None = None) -> str | None:
     """The checkpoint folder that `--resume` asks for, or None to start from the beginning.
 
     auto takes the newest one in the run's folder that is whole, and says which were passed over and why. `now` is this
-    run's `identity`: what differs from the checkpoint's is refused, or said. Several processes look once.
+    run's `identity`: what differs from the checkpoint's is refused, or said and noted in it as `changed`. Several
+    processes look once.
 
     Raises ArtifactError when there are checkpoints and none is whole, UsageError for settings or data that are not
     those of the checkpoint.
@@ -60,7 +61,7 @@ def checkpoint_to_resume(run: Run, now: Mapping[str, Any] | None = None) -> str 
     return answer[0]
 
 
-def _chosen(run: Run, now: Mapping[str, Any] | None) -> str | None:
+def _chosen(run: Run, now: dict[str, Any] | None) -> str | None:
     if run.resume == "never":
         return None
     if run.resume != "auto":
@@ -76,7 +77,10 @@ def _chosen(run: Run, now: Mapping[str, Any] | None) -> str | None:
             return None
         path, content = found
     if now is not None:
-        _compare(path, content["identity"], now, run.allow_changed)
+        accepted = _compare(path, content["identity"], now, run.allow_changed)
+        earlier = content["identity"].get("changed", [])
+        if earlier or accepted:  # for its own checkpoints, and for the records of the finished run
+            now["changed"] = [*earlier, *(f"after step {content['step']}: {told}" for told in accepted)]
     say(f"  resume    going on from {path} ({len(content['files'])} files, all as they were saved)")
     return str(path)
 
@@ -114,8 +118,8 @@ def _usable(path: Path) -> dict[str, Any]:
     return content
 
 
-def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: str | None) -> None:
-    """Refuse to go on with another run's checkpoint; say what makes the last bits differ. Raises UsageError."""
+def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], allowed: str | None) -> list[str]:
+    """What is different and allowed to be; says what makes the last bits differ. Raises UsageError for another run's."""
     refused, accepted = changes(before["settings"], now["settings"], allowed)
     refused += _other_training(before.get("training", {}), now["training"], allowed)
     if before.get("data") != now["data"]:
@@ -136,6 +140,7 @@ def _compare(path: Path, before: Mapping[str, Any], now: Mapping[str, Any], allo
     other += [f"{k} {was[k]} → {v}" for k, v in now["versions"].items() if k in was and was[k] != v]
     if other:
         warn(f"not bit for bit the uninterrupted run: {', '.join(other)}")
+    return accepted
 
 
 def _other_training(before: Mapping[str, Any], now: Mapping[str, Any], allowed: str | None) -> list[str]:
