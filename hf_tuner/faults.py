@@ -80,13 +80,21 @@ def plainly(error: BaseException, where: str = "") -> BaseException:
         )
     if isinstance(error, MemoryError) or any(sign in text for sign in MEMORY):
         return EnvironmentFault(f"out of memory{where} ({first}).\nWhat needs less: {LESS_MEMORY}")
-    if text.startswith("DataLoader worker (pid"):
+    if text.startswith("DataLoader worker (pid") or (
+        isinstance(error, ConnectionError | EOFError) and _from_worker(error)
+    ):
         how = text.partition("killed by signal: ")[2].split(".")[0]
         return EnvironmentFault(f"a data worker was killed{f' ({how})' if how else ''}{where}; out of memory? "
                                 "Try fewer --dataloader-num-workers (0: none)")  # fmt: skip
     if processes() > 1 and any(sign in f"{type(error).__name__}: {text}" for sign in PEERS):
         return LostPeer(f"another process of this run is gone or cannot be reached{where} ({first})")
     return error
+
+
+def _from_worker(error: BaseException) -> bool:
+    """True when the other end of a broken connection was a data worker."""
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return any("torch/utils/data/" in name or "torch/multiprocessing/" in name for name in frames)
 
 
 @contextmanager

@@ -50,11 +50,10 @@ def _in_child(work: Callable[[], object], out: Path, environment: dict[str, str]
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except BaseException:
-        traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        traceback.print_exc()
+    finally:  # torch's handler of SIGCHLD may raise anywhere; a child must never go on as pytest
+        os._exit(code)
 
 
 def _wait(pid: int, until: float) -> int:

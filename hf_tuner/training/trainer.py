@@ -1,5 +1,6 @@
 """The transformers Trainer with five things changed: loss scaling, batch order, finite numbers, stalls, what is saved."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +89,8 @@ class TunerTrainer(ResumableTrainer):
         value, step = float(norm) if norm is not None else 0.0, self.state.global_step + 1
         # A gradient scaler (fp16) finds its scale by overflowing and skips such steps itself.
         if not np.isfinite(value) and getattr(self.accelerator, "scaler", None) is None:
+            if self.args.world_size > 1:
+                time.sleep(1.0)  # the gradients are everybody's: the process whose loss it was speaks first
             raise not_finite("gradient norm", value, step, self.rows_in_update, self.args)
         if self.limit is not None:
             loss = self.accelerator.gather(torch.as_tensor(self.loss_of_update)).mean().item()
