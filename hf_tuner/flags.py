@@ -313,8 +313,9 @@ def _number(value: Any) -> Any:
     if value in ("true", "false"):
         return value == "true"
     for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(value)
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isfinite(kind(value)):
+                return kind(value)
     return value
 
 

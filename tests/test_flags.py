@@ -136,6 +136,12 @@ def test_what_a_fuzzer_put_into_a_configuration(text: str, said: str | None, tmp
         flags.parse(words, {"model": "m", "dataset": "d"})
 
 
+def test_a_list_of_words_stays_words(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("report_to: [inf, 1e999, nan, tensorboard]\n")
+    run = flags.parse(["--config", str(tmp_path / "run.yaml")], {"model": "m", "dataset": "d"})
+    assert run.training["report_to"] == ["inf", "1e999", "nan", "tensorboard"]
+
+
 def test_a_name_of_thousands_of_characters_is_no_file() -> None:
     with pytest.raises(UsageError, match=r"no such file") as told:
         flags.parse(["--config", "9" * 5000], {})
