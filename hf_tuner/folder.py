@@ -25,6 +25,8 @@ RESULTS = (
     "model.safetensors",
     "config.json",
 )
+LAST = ("manifest.json", "report.json", "README.md")
+"""What a run writes at its end, the card last: with all three there it is finished."""
 CHECKPOINT = "checkpoint-"
 LIST = "checkpoint.json"
 """What a checkpoint holds: see `training/checkpoints.py`."""
@@ -86,10 +88,14 @@ def claim(run: Run) -> Iterator[Path]:
         yield folder
 
 
+def holds_finished(folder: Path) -> bool:
+    """True when a folder holds a finished run, and not one that was killed while it wrote its results."""
+    return all((folder / name).is_file() for name in LAST)
+
+
 def is_finished(run: Run) -> bool:
     """True when the run's folder holds this very run, finished, and it is not to be trained again."""
-    finished = (run.folder / "report.json").is_file() and (run.folder / "manifest.json").is_file()
-    if not finished or run.overwrite or run.resume != "auto":
+    if not holds_finished(run.folder) or run.overwrite or run.resume != "auto":
         return False
     before = _written_settings(run.folder)
     return before is not None and not any(changes(before, _as_written(run), None))
@@ -113,7 +119,7 @@ def _is_unfinished(run: Run) -> bool:
     """True when the folder holds this very run, interrupted: --overwrite replaces others, and goes on with this one."""
     before = _written_settings(run.folder)
     same = before is not None and not changes(before, _as_written(run), run.allow_changed)[0]
-    return same and not (run.folder / "report.json").exists()
+    return same and not holds_finished(run.folder)
 
 
 def _refuse_other_settings(run: Run) -> None:
@@ -162,7 +168,7 @@ def _clear(folder: Path) -> None:
 def _refuse_others(run: Run) -> None:
     folder = run.folder
     names = {p.name for p in folder.iterdir()}
-    if "report.json" in names and not run.overwrite:
+    if holds_finished(folder) and not run.overwrite:
         before = _written_settings(folder)
         other = changes(before, _as_written(run), None)[0] if before is not None else []
         which = f" with other settings ({', '.join(other[:2])})" if other else ""

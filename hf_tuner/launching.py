@@ -15,7 +15,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
 from hf_tuner.errors import StoppedBySignal, TunerError
 from hf_tuner.faults import FOLDER, die_with_parent, fault_of, in_plain_words, tell
-from hf_tuner.folder import claim, is_finished
+from hf_tuner.folder import claim, holds_finished, is_finished
 from hf_tuner.processes import LAUNCHED, run_processes, wants_processes
 from hf_tuner.stopping import listening
 from hf_tuner.versions import require_versions
@@ -118,7 +118,7 @@ def default_folder(run: Run) -> str:
     parts = (Path(run.model).name, Path(re.split("[:#@]", run.dataset)[0]).stem, run.method)
     base = Path("runs") / "-".join(re.sub(r"[^\w.-]+", "_", p) for p in parts if p)
     folder, number = base, 2
-    while (folder / "report.json").exists() and not run.overwrite:
+    while holds_finished(folder) and not run.overwrite:
         folder, number = base.with_name(f"{base.name}-{number}"), number + 1
     return str(folder)
 

@@ -89,6 +89,18 @@ def _at_step(step: int, act: Any) -> None:
     TunerTrainer._get_grad_norm = patched
 
 
+def kill_before_writing(name: str) -> None:
+    """SIGKILL just before a small file of the results gets its name."""
+    original = os.replace
+
+    def patched(source: Any, target: Any, **kwargs: Any) -> None:
+        if Path(str(target)).name == name and not Path(str(target)).parent.name.startswith("."):
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(source, target, **kwargs)
+
+    os.replace = patched
+
+
 def kill_when_said(word: str) -> None:
     """SIGKILL right after a line that begins with a word was printed."""
     import builtins

@@ -59,6 +59,19 @@ def _process(pid: int) -> dict[str, int]:
     }
 
 
+@pytest.mark.parametrize("name", ["report.json", "README.md"])
+def test_killed_while_it_writes_its_results_it_writes_them_again(
+    name: str, server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    words = line("lora", model, tiny_data, tmp_path / "run", "--max-steps", 3)
+    code, text = server.run(words, f"crash_points:kill_before_writing={name}")
+    assert code == 137, text
+    assert not (tmp_path / "run" / name).exists()
+    code, text = server.run(words)
+    assert code == 0 and "nothing to do" not in text, text
+    assert (tmp_path / "run" / "README.md").is_file()
+
+
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("moment", ["data", "features", "training"])
 def test_killed_before_training_it_starts_again(

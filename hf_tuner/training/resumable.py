@@ -73,9 +73,8 @@ class ResumableTrainer(Trainer):
         When `stop` heard a signal, training ends at the next step boundary, with a checkpoint.
         """
         self.store, self.stop, self.started = store, stop, time.monotonic()
-        self.args.save_total_limit = (
-            None  # the Trainer would delete whatever is called checkpoint-N; the store does not
-        )
+        # The Trainer would delete whatever is called checkpoint-N; the store does not.
+        self.args.save_total_limit = None
         self.ledger = Ledger.read(Path(checkpoint), self.args.process_index) if checkpoint else Ledger()
         self.add_callback(stop)
         self.add_callback(_TakeUp(self))
