@@ -65,9 +65,7 @@ def measure(method: str, data: str, saves: int, folder: Path) -> dict[str, float
     model = load_model(run, task)
     ready = {split: encoded(task, processor, part, 128) for split, part in rows.items()}
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), False)
-    trainer = TunerTrainer(
-        run, arguments, model, objective(run, task, None), task.collate(processor), ready, lambda p: {}
-    )
+    trainer = TunerTrainer(run, task, arguments, model, objective(run, task, None), task.collate(processor), ready)
     store = Store(folder, identity(run, task, model, rows["train"], effective(arguments)), 2)
     trainer.complete(store, None, CleanStop())
     times: dict[str, list[float]] = {"plain": [], "ours": []}

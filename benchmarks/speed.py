@@ -140,7 +140,7 @@ def ours(data: Any, bf16: bool) -> float:
     run = Run(**{**run.__dict__, "training": given})
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready), False)
     trainer = TunerTrainer(
-        run, arguments, model, objective(run, task, None), task.collate(tokenizer), {"train": ready}, None
+        run, task, arguments, model, objective(run, task, None), task.collate(tokenizer), {"train": ready}
     )
     for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(callback)

@@ -102,6 +102,7 @@ class Run:
     )
     accelerate_config: str | None = option(None, "Name of a bundled accelerate configuration, or a YAML file.")
 
+    task_config: Any = field(default=None, metadata={"internal": True})
     method_config: Any = field(default=None, metadata={"internal": True})
     plugs: Mapping[str, Any] = field(default_factory=dict, metadata={"internal": True})
     training: Mapping[str, Any] = field(default_factory=dict, metadata={"internal": True})
@@ -118,5 +119,7 @@ class Run:
         flat = {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("internal")}
         if self.method_config is not None:
             flat[self.method] = asdict(self.method_config)
+        if self.task_config is not None and fields(self.task_config):
+            flat[self.task] = asdict(self.task_config)
         flat.update({name: asdict(config) for name, config in self.plugs.items()})
         return {**flat, **self.training}

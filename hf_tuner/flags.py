@@ -108,10 +108,10 @@ def build(values: Mapping[str, Any], chosen: Mapping[str, Any], flags: Sequence[
             configs[owner] = module.Config(**own)
         except (ValueError, TypeError) as error:
             raise UsageError(f"{owner}: {error}") from error
-    method = str(chosen["method"])
     return Run(
         **shared,
-        method_config=configs.pop(method, None),
+        task_config=configs.pop(str(chosen["task"]), None),
+        method_config=configs.pop(str(chosen["method"]), None),
         plugs=configs,
         training=training,
     )
@@ -124,10 +124,10 @@ def run_flags() -> list[Flag]:
 
 
 def own_flags(chosen: Mapping[str, Any]) -> list[Flag]:
-    """Shared settings, the chosen method's, and the chosen plugs' (prefixed with the plug's name)."""
+    """Shared settings, those of the chosen task and method, and the chosen plugs' (prefixed with the plug's name)."""
     flags = run_flags()
     for owner, module in _chosen_modules(chosen).items():
-        prefix = "" if owner == chosen["method"] else f"{owner}."
+        prefix = "" if owner in (chosen["task"], chosen["method"]) else f"{owner}."
         hints = typing.get_type_hints(module.Config)
         flags += [_flag(f, hints, owner, prefix) for f in fields(module.Config)]
     return flags
@@ -183,9 +183,9 @@ def _training_flag(node: ast.AnnAssign) -> Flag:
 
 
 def _chosen_modules(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Modules of the chosen method and plugs that have settings of their own, by name."""
+    """Modules of the chosen task, method and plugs that have settings of their own, by name."""
     modules = {}
-    for key, kind in {"method": "methods", **PLUG_FIELDS}.items():
+    for key, kind in {"task": "tasks", "method": "methods", **PLUG_FIELDS}.items():
         module = catalog.load(kind, str(chosen[key]))
         if is_dataclass(getattr(module, "Config", None)):
             modules[str(chosen[key])] = module
@@ -240,7 +240,8 @@ def _flatten(
 ) -> dict[str, Any]:
     """YAML keys in flag names: sections of the chosen method and plugs are opened, unknown keys collected."""
     known = {f.name for f in flags}
-    sections = {name: ("" if name == chosen["method"] else f"{name}.") for name in _chosen_modules(chosen)}
+    plain = (chosen["task"], chosen["method"])
+    sections = {name: ("" if name in plain else f"{name}.") for name in _chosen_modules(chosen)}
     flat: dict[str, Any] = {}
     for key, value in yaml.items():
         name = key.replace("-", "_")

@@ -62,9 +62,9 @@ def close_the_screen() -> None:
 
 def signal_in_evaluation(number: str) -> None:
     """A signal in the first evaluation while training."""
-    import transformers
+    from hf_tuner.training.trainer import TunerTrainer
 
-    original = transformers.Trainer.prediction_step
+    original = TunerTrainer._evaluating
     seen = {"calls": 0}
 
     def patched(*args: Any, **kwargs: Any) -> Any:
@@ -73,7 +73,7 @@ def signal_in_evaluation(number: str) -> None:
             os.kill(os.getpid(), int(number))
         return original(*args, **kwargs)
 
-    transformers.Trainer.prediction_step = patched
+    TunerTrainer._evaluating = patched
 
 
 def _at_step(step: int, act: Any) -> None:

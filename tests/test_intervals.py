@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from hf_tuner.evaluation import _weighted as weighted
 from hf_tuner.evaluation.intervals import (
     bootstrap,
     draws,
@@ -16,6 +15,7 @@ from hf_tuner.evaluation.intervals import (
     paired_bootstrap,
     scores_with_intervals,
 )
+from hf_tuner.metrics import _weighted as weighted
 
 
 def single(rows=90, classes=4, seed=0):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import command, write_rows
@@ -42,7 +43,7 @@ def test_a_damaged_save_is_found(tiny_model: Path, tiny_data: Path, tmp_path: Pa
     from datasets import Dataset
     from safetensors.torch import save_file
 
-    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.evaluation.predict import kept_of
     from hf_tuner.evaluation.verify import held_rows, same_predictions
 
     folder = tmp_path / "run"
@@ -50,7 +51,7 @@ def test_a_damaged_save_is_found(tiny_model: Path, tiny_data: Path, tmp_path: Pa
         model=str(tiny_model), dataset=str(tiny_data), method="full", output_dir=str(folder), max_steps=2, verify=False
     )
     rows = held_rows(Dataset.from_dict({"text": ["rain and snow", "a goal", "cheese"]}))
-    measured = logits_of(restore(folder), rows)
+    measured, _ = kept_of(restore(folder), rows)
     assert same_predictions(measured, folder, rows, 0.0).passed
     weights = load_file(folder / "model.safetensors")
     weights["classifier.weight"] = weights["classifier.weight"] + 1e-3
@@ -192,7 +193,7 @@ def test_added_tokens_and_shared_embeddings_come_back_as_they_were(
     from datasets import Dataset
     from transformers import AutoTokenizer, BartConfig, BartModel
 
-    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.evaluation.predict import kept_of
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     tokenizer.add_tokens(["parcel42", "<url>"])
@@ -217,4 +218,4 @@ def test_added_tokens_and_shared_embeddings_come_back_as_they_were(
         model = saved.model.get_base_model() if method == "lora" else saved.model
         assert torch.equal(model.model.shared.weight, model.model.decoder.embed_tokens.weight)
         assert len(model.model.shared.weight) == len(tokenizer)
-        assert logits_of(saved, rows).shape == (2, 3)
+        assert np.shape(kept_of(saved, rows)[0]) == (2, 3)

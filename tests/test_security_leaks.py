@@ -158,12 +158,12 @@ def test_the_folder_one_stands_in_is_not_imported_from(
     """A downloaded folder may hold a numpy.py; the fresh process that proves a run does not take it for numpy."""
     from datasets import Dataset
 
-    from hf_tuner.evaluation.verify import reloaded_logits
+    from hf_tuner.evaluation.verify import reloaded
 
     for name in ("numpy", "torch", "accuracy"):
         (tmp_path / f"{name}.py").write_text(f"import os\nos.makedirs({str(tmp_path / 'marker')!r}, exist_ok=True)\n")
     monkeypatch.chdir(tmp_path)
-    assert len(reloaded_logits(run, Dataset.from_list([{"text": "rain"}]))) == 1
+    assert len(reloaded(run, Dataset.from_list([{"text": "rain"}]))) == 1
     assert not (tmp_path / "marker").exists()
 
 

@@ -42,7 +42,7 @@ def commented(run: Any, data: Any, task: Any) -> str:
     rows = ", ".join(f"{split} {len(part):,}" for split, part in data.items())
     lines = [
         f"# {run.task} on {run.dataset}: {rows} rows",
-        f"# {task.labels.note}",
+        f"# {task.note}",
         "",
         f"task: {run.task}",
         f"method: {run.method}",

@@ -1,4 +1,4 @@
-"""predict: labels by name and scores for every row of a file."""
+"""predict: answers for every row of a file: labels by name, spans, choices, texts, with their scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,9 @@ def main(words: Sequence[str]) -> None:
     """hf-tuner predict RUN --input texts.csv --output out.csv [--probabilities]"""
     parser = Words("predict", __doc__).run_folder().code()
     parser.add_argument("--input", required=True, help="csv, tsv, json, jsonl or parquet file with the task's columns")
-    parser.add_argument("--output", required=True, help="CSV to write: the input's columns, prediction, score")
+    parser.add_argument(
+        "--output", required=True, help="CSV or .jsonl to write: the input's columns, prediction, score"
+    )
     parser.add_argument("--columns", help='which column is what: "text=review"')
     parser.add_argument("--encoding", help="encoding of the input, such as latin-1")
     parser.add_argument("--separator", help="column separator of the input")
@@ -22,8 +24,10 @@ def main(words: Sequence[str]) -> None:
     target = Path(seen.output)
     if not target.parent.is_dir():
         raise UsageError(f"--output {target}: the folder {target.parent} does not exist")
-    if target.suffix.lower() not in (".csv", ""):
-        raise UsageError(f"--output {target}: predictions are written as CSV; name the file .csv")
+    if target.suffix.lower() not in (".csv", ".jsonl", ".ndjson", ""):
+        raise UsageError(
+            f"--output {target}: predictions are written as CSV or JSON lines; name the file .csv or .jsonl"
+        )
     if target.resolve() == Path(seen.input).resolve():
         raise UsageError(f"--output {target} is the input; choose another name")
     from hf_tuner.data.rows import read_rows, task_columns
@@ -40,7 +44,7 @@ def main(words: Sequence[str]) -> None:
         raise UsageError(
             f'--input {seen.input} has a column "{twice[0]}" already; rename it, so that the answers have a place'
         )
-    texts = task_columns(rows, task, seen.columns, labels=False)
-    answers = predict(folder, texts, seen.batch_size)
+    ready = task_columns(rows, task, seen.columns, answers=False)
+    answers = predict(folder, ready, seen.batch_size)
     write_predictions(target, rows, answers, seen.probabilities)
     say(f"{len(answers):,} rows → {seen.output}")

@@ -17,13 +17,12 @@ from hf_tuner.data.audit import Audit, as_text, audit, clean
 from hf_tuner.data.columns import also_possible, describe, match_columns
 from hf_tuner.data.files import Reading
 from hf_tuner.data.image_folders import is_image_folder
+from hf_tuner.data.layouts import ROW, convert, has_layout, layout_of
 from hf_tuner.data.sources import Raw, Source, parse, read
-from hf_tuner.data.texts import without_leaks
+from hf_tuner.data.texts import TEXTS, check_texts, without_leaks
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, by_name, labels_of
 
-ROW = "__row__"
-"""Column that carries the number of each row up to the audit, so that messages can name its place in its file."""
 MOST_ERRORS = 12
 
 
@@ -41,27 +40,77 @@ def load_data(run: Run, task: type) -> DatasetDict:
         raw = read(source, Reading(run.encoding, run.separator))
         numbers = _Numbers()
         chosen = splits.choose(numbers.add(raw), run, notes)
-        columns = match_columns(_names(raw, chosen["train"]), task, run.columns)
-        rows = {name: _project(split, columns, raw, name, notes) for name, split in chosen.items()}
-        if run.eval_dataset:
-            rows["test"] = _measured(run, task, columns, numbers, notes)
-        first = _whole_rows(splits.labelled(_same_classes(rows), notes), run, columns, numbers)
-        rows = dict(first.data)
-        if source.sample:
-            rows["train"] = splits.sample(rows["train"], source.sample, run.seed)
-            notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
-        data = splits.complete(rows, run, notes)
-        if run.drop_leaked:
-            data = without_leaks(data, notes)
-        labels, checked = _checked(data, run, columns, first)
+        made = _arranged if has_layout(task) else _matched
+        checked, lines, columns = made(run, task, raw, chosen, numbers, notes)
     checked.data.tuner_notes = {
         "warnings": list(checked.warnings),
         "audit": {"columns": columns, **{k: v for k, v in checked.facts.items() if k != "examples"}},
         **({"revision": raw.revision} if raw.revision else {}),
     }
-    others = also_possible(_names(raw, chosen["train"]), task, columns)
-    _tell({"data": raw.origin, "columns": describe(columns) + _also(others)}, labels, checked, raw.notes + notes)
+    _tell({"data": raw.origin, **lines}, checked, raw.notes + notes)
     return checked.data
+
+
+Loaded = tuple[Audit, dict[str, str], Mapping[str, str]]
+"""Audited rows, lines for the screen, and canonical name → column."""
+
+
+def _matched(
+    run: Run, task: type, raw: Raw, chosen: Mapping[str, Dataset], numbers: "_Numbers", notes: list[str]
+) -> Loaded:
+    """Rows of a task whose columns need only finding."""
+    columns = match_columns(_names(raw, chosen["train"]), task, run.columns)
+    rows = {name: _project(split, columns, raw, name, notes) for name, split in chosen.items()}
+    if run.eval_dataset:
+        rows["test"] = _measured(run, task, columns, numbers, notes)
+    first = _whole_rows(splits.labelled(_same_classes(rows), notes), run, columns, numbers)
+    data = _completed(dict(first.data), run, task, notes)
+    labels, checked = _checked(data, run, columns, first)
+    others = also_possible(_names(raw, chosen["train"]), task, columns)
+    return checked, {"columns": describe(columns) + _also(others), **_labels_lines(labels, checked)}, columns
+
+
+def _arranged(
+    run: Run, task: type, raw: Raw, chosen: Mapping[str, Dataset], numbers: "_Numbers", notes: list[str]
+) -> Loaded:
+    """Rows of a task that recognises layouts itself."""
+    for text in raw.faults.values():
+        notes.append(text)
+    errors: list[str] = []
+    layout = layout_of(chosen["train"], task, run.columns)
+
+    def place(number: int) -> str:
+        file, row = numbers.place(number)
+        return f"{file} row {row}"
+
+    rows = {name: convert(part, layout, place, errors, drop_empty=run.drop_empty) for name, part in chosen.items()}
+    if run.eval_dataset:
+        part = _other(run, numbers, notes)
+        own = layout if set(layout.columns.values()) <= set(part.column_names) else layout_of(part, task, None)
+        rows["test"] = convert(part, own, place, errors, drop_empty=run.drop_empty)
+    _refuse(errors)
+    _refuse([f"{name}: no row is left" for name, part in rows.items() if not part.num_rows])
+    data = _completed(rows, run, task, notes)
+    found = getattr(task, "audit")(data, run)  # noqa: B009 - declared by convention
+    ids = {split: store.numbers(part, ROW) for split, part in data.items()}
+    _refuse([f"{place(int(ids[split][row]))}: {text}" for split, row, text in found.errors])
+    plain = DatasetDict({split: part.remove_columns(ROW) for split, part in data.items()})
+    checked = Audit(
+        plain, warnings=found.warnings, facts={"rows": {s: r.num_rows for s, r in plain.items()}, **found.facts}
+    )
+    check_texts(checked, layout.columns, run.fail_on_leak, getattr(task, "texts"))  # noqa: B009
+    _refuse(checked.errors)
+    return checked, {"columns": f"{layout.name}: {describe(layout.columns)}", **found.lines}, layout.columns
+
+
+def _completed(rows: dict[str, Dataset], run: Run, task: type, notes: list[str]) -> DatasetDict:
+    """Sampled, with what is held out of train, and without leaks, as the run asks."""
+    size = parse(run.dataset, run.dataset_config).sample
+    if size:
+        rows["train"] = splits.sample(rows["train"], size, run.seed)
+        notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
+    data = splits.complete(rows, run, notes)
+    return without_leaks(data, notes, getattr(task, "texts", TEXTS)) if run.drop_leaked else data
 
 
 def _refuse_images(source: Source) -> None:
@@ -127,20 +176,28 @@ def _project(rows: Dataset, columns: Mapping[str, str], raw: Raw, split: str, no
 
 
 def _measured(run: Run, task: type, columns: Mapping[str, str], numbers: _Numbers, notes: list[str]) -> Dataset:
-    """The rows of `--eval-dataset`: its test split, or else validation, or else all it has."""
+    """The rows of `--eval-dataset` with canonical columns."""
     source = parse(str(run.eval_dataset))
     raw = read(source, Reading(run.encoding, run.separator))
-    parts = numbers.add(raw)
-    if run.test_split:
-        rows = splits.part(parts, run.test_split, "test")
-    else:
-        name = splits.named(parts, "test") or splits.named(parts, "validation") or next(iter(parts))
-        rows = parts[name]
+    rows = _other(run, numbers, notes, raw)
     available = _names(raw, rows)
     own = columns if set(columns.values()) <= set(available) else match_columns(available, task)
+    return _sampled(_project(rows, own, raw, "--eval-dataset", []), run)
+
+
+def _other(run: Run, numbers: _Numbers, notes: list[str], raw: Raw | None = None) -> Dataset:
+    """The raw rows of `--eval-dataset`: its test split, or else validation, or else all it has."""
+    raw = raw or read(parse(str(run.eval_dataset)), Reading(run.encoding, run.separator))
+    parts = numbers.add(raw)
     notes += [*raw.notes, f"test is {raw.origin}"]
-    result = _project(rows, own, raw, "--eval-dataset", [])
-    return splits.sample(result, source.sample, run.seed) if source.sample else result
+    if run.test_split:
+        return splits.part(parts, run.test_split, "test")
+    return parts[splits.named(parts, "test") or splits.named(parts, "validation") or next(iter(parts))]
+
+
+def _sampled(rows: Dataset, run: Run) -> Dataset:
+    size = parse(str(run.eval_dataset)).sample
+    return splits.sample(rows, size, run.seed) if size else rows
 
 
 def _same_classes(rows: Mapping[str, Dataset]) -> dict[str, Dataset]:
@@ -195,14 +252,19 @@ def _also(others: Mapping[str, list[str]]) -> str:
     return f" (also possible: --columns {', '.join(pairs[:3])})" if pairs else ""
 
 
-def _tell(lines: Mapping[str, str], labels: Labels | None, checked: Audit, notes: list[str]) -> None:
+def _labels_lines(labels: Labels | None, checked: Audit) -> dict[str, str]:
+    """What the labels are and how many rows each class has."""
+    if labels is None:
+        return {}
+    classes = checked.facts.get("classes")
+    return {"labels": labels.note, **({"classes": _sizes(classes)} if classes else {})}
+
+
+def _tell(lines: Mapping[str, str], checked: Audit, notes: list[str]) -> None:
     """Print what was found: where from, which columns, how many rows, what labels, how long texts are."""
-    shown = dict(lines)
-    shown["rows"] = ", ".join(f"{split} {console.count(rows.num_rows)}" for split, rows in checked.data.items())
-    if labels is not None:
-        shown["labels"] = labels.note
-        if classes := checked.facts.get("classes"):
-            shown["classes"] = _sizes(classes)
+    first = {name: lines[name] for name in ("data", "columns") if name in lines}
+    rows = ", ".join(f"{split} {console.count(rows.num_rows)}" for split, rows in checked.data.items())
+    shown = {**first, "rows": rows, **{name: text for name, text in lines.items() if name not in first}}
     sizes = checked.facts.get("characters")
     if sizes:
         shown["repeats"] = _repeats(checked.facts)

@@ -8,6 +8,7 @@ from hf_tuner.console import warn
 from hf_tuner.data.audit import as_text
 from hf_tuner.data.columns import match_columns
 from hf_tuner.data.files import Reading
+from hf_tuner.data.layouts import arranged, has_layout
 from hf_tuner.data.sources import Raw, parse, read
 from hf_tuner.data.splits import named, part
 from hf_tuner.errors import UsageError
@@ -28,18 +29,21 @@ def read_rows(name: str, *, config: str | None = None, split: str | None = None,
     return chosen, raw.splits[chosen]
 
 
-def task_columns(rows: Dataset, task: Any, columns: str | None, *, labels: bool) -> Dataset:
-    """The task's own columns of rows, renamed: text, text_pair if the model was trained on pairs, label if asked for.
+def task_columns(rows: Dataset, task: Any, columns: str | None, *, answers: bool) -> Dataset:
+    """The task's own columns of rows, under their canonical names; with `answers`, those that hold answers too.
 
     Empty texts stay, as empty text, so that every row gets its prediction; they are counted in a warning. Raises
-    UsageError when a column is missing.
+    UsageError when a column is missing or a row cannot be read.
     """
-    wanted = {k: v for k, v in task.columns.items() if (k != "label" or labels) and (k != "text_pair" or task.pair)}
+    if has_layout(type(task)):
+        return arranged(rows, type(task), columns, answers=answers)
+    unasked = () if answers else task.targets
+    wanted = {k: v for k, v in task.columns.items() if k not in unasked and (k != "text_pair" or task.pair)}
     reads = type("Reads", (), {"columns": wanted, "optional": ()})
     found = match_columns(rows.column_names, reads, columns)
     plain = rows.select_columns(list(dict.fromkeys(found.values())))
     plain = as_text(plain.rename_columns({v: k for k, v in found.items() if v != k}), found, [])
-    if labels and None in plain["label"][:]:
+    if "label" in found and None in plain["label"][:]:
         raise UsageError(f'column "{found["label"]}" has empty cells; scores need a label for every row')
     return _without_nulls(plain)
 

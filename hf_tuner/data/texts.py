@@ -1,6 +1,6 @@
 """What one pass over the texts shows: how long they are, which repeat, which stand in two splits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +23,9 @@ FEW_ROWS = 10
 """With fewer training rows, suspicions are warnings instead of errors."""
 
 
-def without_leaks(data: DatasetDict, notes: list[str]) -> DatasetDict:
-    """Train without the rows whose text stands in another split; what was left out is noted."""
-    texts = [name for name in TEXTS if name in data["train"].column_names]
+def without_leaks(data: DatasetDict, notes: list[str], columns: Sequence[str] = TEXTS) -> DatasetDict:
+    """Train without the rows whose text (`columns`) stands in another split; what was left out is noted."""
+    texts = [name for name in columns if name in data["train"].column_names]
     progress = Progress("looking for rows in two splits", sum(rows.num_rows for rows in data.values()))
     hashes, done = {}, 0
     for split, rows in data.items():
@@ -57,9 +57,11 @@ class _Texts:
     numeric: int = 0
 
 
-def check_texts(found: "Audit", names: Mapping[str, str], fail_on_leak: bool = False) -> None:
-    """Add what the texts show to the warnings, errors and facts of an audit."""
-    texts = [name for name in TEXTS if name in found.data["train"].column_names]
+def check_texts(
+    found: "Audit", names: Mapping[str, str], fail_on_leak: bool = False, columns: Sequence[str] = TEXTS
+) -> None:
+    """Add what the texts (`columns`) show to the warnings, errors and facts of an audit."""
+    texts = [name for name in columns if name in found.data["train"].column_names]
     if not texts:
         return
     progress = Progress("looking at the texts", sum(rows.num_rows for rows in found.data.values()))
@@ -84,7 +86,7 @@ def check_texts(found: "Audit", names: Mapping[str, str], fail_on_leak: bool = F
     found.facts["leaked"] = {}
     for split in seen:
         if split != "train":
-            _check_leak(found, split, np.flatnonzero(_among(seen[split].hashes, train)), fail_on_leak)
+            _check_leak(found, split, np.flatnonzero(_among(seen[split].hashes, train)), texts[0], fail_on_leak)
     _check_sizes(found, seen, names)
 
 
@@ -95,18 +97,28 @@ def _look(rows: Dataset, texts: list[str], progress: Progress, before: int) -> _
     labelled = "label" in rows.column_names
     for start, arrays in store.batches(rows, [*texts, "label"] if labelled else texts):
         here = slice(start, start + len(arrays[texts[0]]))
-        for name, array in ((name, arrays[name]) for name in texts):
+        for name, array in ((name, as_strings(arrays[name])) for name in texts):
             seen.sizes[here] += pc.fill_null(pc.utf8_length(array), 0).to_numpy(zero_copy_only=False)
             seen.zeros += pc.sum(pc.match_substring(array, "\x00")).as_py() or 0
             if name == "text":
                 seen.numeric += pc.sum(pc.match_substring_regex(array, r"^\s*[-+]?[\d.,]+\s*$")).as_py() or 0
-        columns = [[" ".join((text or "").casefold().split()) for text in arrays[name].to_pylist()] for name in texts]
+        columns = [
+            [" ".join((text or "").casefold().split()) for text in as_strings(arrays[name]).to_pylist()]
+            for name in texts
+        ]
         # Python's own 64-bit hash: it changes from process to process, and these live in one.
         seen.hashes[here] = list(map(hash, columns[0] if len(columns) == 1 else zip(*columns, strict=True)))
         if labelled:
             seen.labels[here] = _label_hashes(arrays["label"])
         progress.at(before + here.stop, f"{before + here.stop:,} rows")
     return seen
+
+
+def as_strings(array: pa.Array) -> pa.Array:
+    """Lists and objects by their text, so that equal ones are equal."""
+    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        return array
+    return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.large_string())
 
 
 def _check_conflicts(found: "Audit", train: _Texts, texts: int) -> None:
@@ -120,12 +132,12 @@ def _check_conflicts(found: "Audit", train: _Texts, texts: int) -> None:
         )
 
 
-def _check_leak(found: "Audit", split: str, rows: np.ndarray, fail: bool) -> None:
+def _check_leak(found: "Audit", split: str, rows: np.ndarray, column: str, fail: bool) -> None:
     found.facts["leaked"][split] = len(rows)
     if not len(rows):
         return
     total = found.data[split].num_rows
-    shown = " ".join(found.data[split][int(rows[0])]["text"].split())
+    shown = " ".join(str(found.data[split][int(rows[0])][column]).split())
     shown = shown if len(shown) <= 50 else shown[:49] + "…"
     said = f"{split}: {count(len(rows))} of {count(total)} rows ({share(len(rows) / total)}) stand in train too"
     if fail:
@@ -147,7 +159,9 @@ def _check_sizes(found: "Audit", seen: Mapping[str, _Texts], names: Mapping[str,
     if zeros:
         found.warnings.append(f"{_texts(zeros, 'holds', 'hold')} NUL characters (kept): is the encoding right?")
     if seen["train"].numeric > 0.95 * found.data["train"].num_rows:
-        found.warnings.append(f'column "{names["text"]}" holds numbers only: is it the text? --columns text=COLUMN')
+        found.warnings.append(
+            f'column "{names.get("text", "text")}" holds numbers only: is it the text? --columns text=COLUMN'
+        )
 
 
 def _texts(number: int, one: str, many: str) -> str:

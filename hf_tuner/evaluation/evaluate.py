@@ -3,17 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.data.rows import read_rows, task_columns
 from hf_tuner.errors import ArtifactError, UsageError
-from hf_tuner.evaluation.intervals import scores_with_intervals
-from hf_tuner.evaluation.predict import logits_of
+from hf_tuner.evaluation.intervals import measured
+from hf_tuner.evaluation.predict import kept_of
 from hf_tuner.models.restore import restore
 from hf_tuner.plain_yaml import read_yaml
-from hf_tuner.tasks._labels import by_name
 
 
 def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str | None = None, split: str | None = None,
@@ -23,34 +20,29 @@ def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str
     Raises UsageError for rows whose labels the model does not know.
     """
     saved = restore(run)
-    folder = saved.folder
+    folder, task = saved.folder, saved.task
     if dataset:
         name, raw = read_rows(dataset, config=dataset_config, split=split)
-        rows, where = task_columns(raw, saved.task, columns, labels=True), f"{dataset} ({name})"
+        rows, where = task_columns(raw, task, columns, answers=True), f"{dataset} ({name})"
     else:
-        given = data_settings(folder)
-        data = load_data(given, type(saved.task))
+        given = data_settings(folder, task)
+        data = load_data(given, type(task))
         name = split or next((s for s in ("test", "validation", "train") if s in data), "train")
         if name not in data:
             raise UsageError(f"--split {name}: this data has {', '.join(data)}")
         rows, where = data[name], f"{given.dataset} ({name})"
-    references = _references(saved.task, rows, where)
-    logits = logits_of(saved, rows, batch_size)
-    return name, len(rows), scores_with_intervals(saved.task.problem, logits, references)
-
-
-def _references(task: Any, rows: Any, where: str) -> np.ndarray:
-    """Targets of the rows in the saved model's order of classes; names decide, never positions."""
     try:
-        return np.asarray([task.labels.encode(value) for value in by_name(rows)["label"][:]])
-    except UsageError as error:
+        kept, ready = kept_of(saved, task.prepare(rows), batch_size)
+    except UsageError as error:  # a label that the model does not know
         raise UsageError(f"{where}: {error}") from error
+    return name, len(rows), measured(task, kept, ready, rows)
 
 
-def data_settings(folder: Path) -> Run:
+def data_settings(folder: Path, task: Any) -> Run:
     """The data part of the run's own configuration: the same splits come out again."""
     text = read_yaml(folder / "run.yaml", wrong=ArtifactError)
     keys = ("dataset", "dataset_config", "eval_dataset", "train_split", "eval_split", "test_split", "columns", "problem",
             "encoding", "separator", "drop_empty", "seed")  # fmt: skip
     training: dict[str, Any] = {k: text[k] for k in ("eval_strategy", "load_best_model_at_end") if k in text}
-    return Run(output_dir=str(folder), training=training, **{k: text[k] for k in keys if k in text})
+    known = {k: text[k] for k in keys if k in text}
+    return Run(task=task.name, output_dir=str(folder), training=training, task_config=task, **known)

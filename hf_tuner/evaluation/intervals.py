@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from hf_tuner.evaluation import _weighted as weighted
+from hf_tuner.evaluation.loop import finite
+from hf_tuner.metrics import _weighted as weighted
+from hf_tuner.tasks._task import Measures
 
 SAMPLES = 1000
 LEVEL = 0.95
@@ -96,7 +98,7 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
 def scores_with_intervals(
     problem: str, logits: np.ndarray, references: np.ndarray, *, samples: int = SAMPLES, seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Every score of a task's rows as `{name: {"value", "low", "high"}}`, headline first.
+    """Every score of classified rows as `{name: {"value", "low", "high"}}`, headline first.
 
     `logits` [rows, classes] (regression: [rows] or [rows, 1]); `references` are class ids [rows] (single), 0/1
     [rows, classes] (multi, decided at probability 0.5) or numbers [rows] (regression). A number that is not finite
@@ -110,8 +112,30 @@ def scores_with_intervals(
         return {name: _nothing(unusable) for name in weighted.NAMES[problem]}
     rows = _rows(values, references)
     scores, notes = weighted.scores(problem, values, np.asarray(references))
-    found = {name: _entry(score, rows, _affordable(name, values, samples), seed, notes.get(name))
-             for name, score in scores.items()}  # fmt: skip
+    return with_intervals(Measures(scores, rows, notes),
+                          cells=values.size, samples=samples, seed=seed)  # fmt: skip
+
+
+def measured(task: Any, kept: list[np.ndarray], ready: Any, rows: Any) -> dict[str, dict[str, Any]]:
+    """Every score of a task as `{name: {"value", "low", "high"}}`, headline first; see `scores_with_intervals`.
+
+    `kept` has one array for each encoded row of `ready`, `rows` are the data's.
+    """
+    broken = int((~finite(kept)).sum())
+    if broken or not kept:
+        why = f"outputs of {broken} of {len(kept)} rows are not finite" if kept else "no rows"
+        blank = [np.zeros(1, np.float32) if row is None else np.nan_to_num(row) for row in kept]
+        return {name: _nothing(why) for name in (task.measure(blank, ready, rows).scores if kept else ())}
+    return with_intervals(task.measure(kept, ready, rows), cells=sum(row.size for row in kept))
+
+
+def with_intervals(
+    measures: Measures, *, cells: int = 0, samples: int = SAMPLES, seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """The bootstrap of every score; `cells` is how many numbers a ranking score walks over for one sample."""
+    rows, notes = measures.rows, measures.notes
+    found = {name: _entry(score, rows, _affordable(name, cells, samples), seed, notes.get(name))
+             for name, score in measures.scores.items()}  # fmt: skip
     for name in PROPORTIONS & found.keys():
         if found[name]["value"] in (0.0, 1.0):
             found[name] |= _wilson(found[name]["value"], rows)
@@ -146,9 +170,10 @@ def _nothing(note: str) -> dict[str, Any]:
     return {"value": None, "low": None, "high": None, "note": note}
 
 
-def _affordable(name: str, logits: np.ndarray, samples: int) -> int:
+def _affordable(name: str, cells: int, samples: int) -> int:
     """Fewer samples for scores that walk over every row of every class."""
-    return samples if name not in weighted.RANKING else max(min(samples, 200), min(samples, int(BUDGET / logits.size)))
+    ranks = name in weighted.RANKING
+    return max(min(samples, 200), min(samples, int(BUDGET / max(1, cells)))) if ranks else samples
 
 
 def _interval(value: float, drawn: np.ndarray, level: float) -> Interval:

@@ -1,10 +1,13 @@
-"""Logits of a model on encoded rows: batches of similar length, answers in row order."""
+"""What a model gives for encoded rows: batches of similar length, answers in row order, only what a task needs is kept."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+
+Kept = list[np.ndarray]
+"""One array for each encoded row."""
 
 
 def batches_by_length(rows: Any, batch_size: int) -> Iterator[np.ndarray]:
@@ -15,26 +18,34 @@ def batches_by_length(rows: Any, batch_size: int) -> Iterator[np.ndarray]:
         yield order[start : start + batch_size]
 
 
-def predict_logits(
-    model: Any, rows: Any, collate: Callable, batch_size: int = 64, *, alone: bool = False
-) -> np.ndarray:
-    """Logits [rows, classes], float32, of every row, without gradients and in evaluation mode.
+def keep_outputs(
+    model: Any,
+    rows: Any,
+    collate: Callable,
+    outputs: Callable[[Any, dict[str, Any]], Kept],
+    batch_size: int = 64,
+    *,
+    alone: bool = False,
+    each: Callable[[], Any] = lambda: None,
+) -> Kept:
+    """What `outputs` (a task's) keeps of every encoded row, in row order, without gradients and in evaluation mode.
 
-    With several processes each takes its share of the batches and all get the whole result, unless `alone`.
+    With several processes each takes its share of the batches and all get the whole result, unless `alone`; `each` is
+    called before every batch.
     """
     rank, world = (0, 1) if alone else _rank_and_world()
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    with torch.inference_mode():
-        for number, index in enumerate(batches_by_length(rows, batch_size)):
-            if number % world != rank:
-                continue
-            batch = to_device(collate(take(rows, index)), device)
-            batch.pop("labels", None)
-            parts.append((index, model(**batch).logits.float().cpu().numpy()))
-    model.train(was_training)
+    parts: list[tuple[np.ndarray, Kept]] = []
+    try:
+        with torch.inference_mode():
+            for number, index in enumerate(batches_by_length(rows, batch_size)):
+                each()
+                if number % world == rank:
+                    parts.append((index, outputs(model, to_device(collate(take(rows, index)), device))))
+    finally:
+        model.train(was_training)
     return _joined(_gathered(parts, world), len(rows))
 
 
@@ -48,12 +59,17 @@ def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {k: v.to(device) if torch.is_tensor(v) else v for k, v in batch.items()}
 
 
-def _joined(parts: list[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:
-    width = parts[0][1].shape[1] if parts else 0
-    logits = np.full((count, width), np.nan, np.float32)
+def finite(kept: Kept) -> np.ndarray:
+    """Which rows [rows] hold finite numbers only; a row that nothing was kept of does not."""
+    return np.array([row is not None and bool(np.isfinite(row).all()) for row in kept], bool)
+
+
+def _joined(parts: list[tuple[np.ndarray, Kept]], count: int) -> Kept:
+    result: list[Any] = [None] * count
     for index, values in parts:
-        logits[index] = values
-    return logits
+        for i, value in zip(index, values, strict=True):
+            result[i] = value
+    return result
 
 
 def _gathered(parts: list, world: int) -> list:

@@ -1,74 +1,103 @@
-"""Predict with a saved run: labels by name, scores, batches sorted by length."""
+"""Predict with a saved run: what the task's users want for every row, in batches sorted by length."""
 
 import csv
+import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 
 from hf_tuner.data.load import no_bars
 from hf_tuner.data.seals import sound
 from hf_tuner.errors import UsageError
-from hf_tuner.evaluation.loop import predict_logits
+from hf_tuner.evaluation.loop import Kept, keep_outputs
 from hf_tuner.models.restore import Restored, restore
 
+JSON_LINES = (".jsonl", ".ndjson")
 
-def encoded(task: Any, processor: Any, rows: Dataset, max_length: int) -> Dataset:
-    """Token ids, lengths and labels of rows; the text columns are dropped."""
+
+def encoded(task: Any, processor: Any, rows: Dataset, max_length: int, split: str = "test") -> Dataset:
+    """Encoded rows, packed where the task packs; the data's own columns are dropped."""
     encode = task.encode(processor, max_length)
 
     def tokenised(cached: bool | None = None) -> Dataset:
         return rows.map(encode, batched=True, remove_columns=rows.column_names, desc=None, load_from_cache_file=cached)
 
     with no_bars():
-        return sound(tokenised, lambda: tokenised(False), "tokenised texts")
+        return task.pack(sound(tokenised, lambda: tokenised(False), "tokenised texts"), split, max_length)
 
 
-def logits_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool = False) -> np.ndarray:
-    """Logits [rows, classes] of a restored run on rows with the task's columns; `alone` as in `predict_logits`."""
+def kept_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool = False) -> tuple[Kept, Dataset]:
+    """What a restored run keeps of rows with the task's columns, and the encoded rows; `alone` as in `keep_outputs`."""
     task = saved.task
     ready = encoded(task, saved.processor, rows, saved.manifest.max_length)
-    return predict_logits(saved.model, ready, task.collate(saved.processor), batch_size, alone=alone)
+    collate = task.collate(saved.processor)
+    return keep_outputs(saved.model, ready, collate, task.outputs, batch_size, alone=alone), ready
 
 
-def predict(run: Path | str, texts: Sequence[str] | Dataset, batch_size: int = 64) -> list[dict[str, Any]]:
-    """Predictions of a saved run for texts, or for rows {"text", "text_pair"}: [{prediction, score, probabilities}].
+def predict(run: Path | str, rows: Sequence[str] | Sequence[dict[str, Any]] | Dataset,
+            batch_size: int = 64) -> list[dict[str, Any]]:  # fmt: skip
+    """Predictions of a saved run for texts, or for rows with the task's columns: a dictionary each, the answer first.
 
     >>> predict("runs/demo", ["where is my parcel?"])[0]["prediction"]     # doctest: +SKIP
     'track_order'
     """
-    if isinstance(texts, str):
+    if isinstance(rows, str):
         raise UsageError("predict takes a list of texts; for one text: predict(run, [text])")
-    rows = texts if isinstance(texts, Dataset) else Dataset.from_list([_row(t) for t in texts])
     if not len(rows):
         return []
     saved = restore(run)
-    if saved.task.pair and "text_pair" not in rows.column_names:
-        raise UsageError('this run reads pairs: predict(run, [{"text": …, "text_pair": …}])')
-    logits = logits_of(saved, rows, batch_size)
-    names = saved.task.labels.names or ("value",)
-    return [
-        {"prediction": answer, "score": score, "probabilities": dict(zip(names, map(float, values), strict=True))}
-        for (answer, score), values in zip(saved.task.decode(logits), saved.task.probabilities(logits), strict=True)
-    ]
+    data = rows if isinstance(rows, Dataset) else _rows(saved.task, rows)
+    kept, ready = kept_of(saved, data, batch_size)
+    return saved.task.answers(kept, ready, data, saved.processor)
 
 
-def _row(text: Any) -> dict[str, str]:
-    return {"text": text} if isinstance(text, str) else {k: v for k, v in text.items() if k in ("text", "text_pair")}
+def _rows(task: Any, given: Sequence[Any]) -> Dataset:
+    """What a user hands over from Python as rows with the task's columns."""
+    from hf_tuner.data.rows import task_columns
+
+    text = next(name for name in task.columns if name not in task.targets)
+    rows = Dataset.from_list([{text: one} if isinstance(one, str) else dict(one) for one in given])
+    return task_columns(rows, task, None, answers=False)
 
 
 def write_predictions(path: Path, rows: Dataset, predictions: list[dict[str, Any]], probabilities: bool) -> None:
-    """Write the input columns, then prediction, score, and one column per class if asked for, as CSV."""
-    classes = list(predictions[0]["probabilities"]) if probabilities and predictions else []
+    """Write the input's columns and the answers: one JSON object a line for .jsonl, else CSV with nested values as JSON.
+
+    With `probabilities`, one column a class.
+    """
+    shown = [_flat(answer, probabilities) for answer in predictions]
     aside = path.with_name(f".{path.name}.writing")
-    with aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*rows.column_names, "prediction", "score", *classes])
-        for row, answer in zip(rows, predictions, strict=True):
-            said = answer["prediction"]
-            label = "|".join(said) if isinstance(said, list) else said
-            scores = [f"{answer['probabilities'][c]:.6f}" for c in classes]
-            writer.writerow([*row.values(), label, f"{answer['score']:.6f}", *scores])
+    lines = path.suffix.lower() in JSON_LINES
+    aside.write_text(_json_lines(rows, shown) if lines else _table(rows, shown), encoding="utf-8", newline="")
     aside.replace(path)
+
+
+def _flat(answer: dict[str, Any], probabilities: bool) -> dict[str, Any]:
+    """An answer without its probabilities, or with them as columns of their own."""
+    own = {name: value for name, value in answer.items() if name != "probabilities"}
+    return {**own, **(answer.get("probabilities", {}) if probabilities else {})}
+
+
+def _table(rows: Dataset, answers: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*rows.column_names, *(answers[0] if answers else ())])
+    for row, answer in zip(rows, answers, strict=True):
+        writer.writerow([*row.values(), *map(_cell, answer.values())])
+    return text.getvalue()
+
+
+def _json_lines(rows: Dataset, answers: list[dict[str, Any]]) -> str:
+    joined = ({**row, **answer} for row, answer in zip(rows, answers, strict=True))
+    return "".join(json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in joined)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return f"{value:.6f}"
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return "|".join(value)
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value

@@ -1,6 +1,6 @@
 """What is saved is what was measured: reload in a fresh process and compare predictions on held rows.
 
-python -m hf_tuner.evaluation.verify FOLDER ROWS.json LOGITS.npy [BASE]
+python -m hf_tuner.evaluation.verify FOLDER ROWS.json KEPT.npz [BASE]
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_tuner.evaluation.loop import Kept
 from hf_tuner.training.proofs import Proof
 
 HELD = 256
@@ -20,10 +21,10 @@ HELD = 256
 SECONDS = 900
 
 
-def held_rows(rows: Any, count: int = HELD) -> Any:
-    """Up to `count` rows spread evenly over a split, with their text columns only."""
+def held_rows(rows: Any, targets: Sequence[str] = ("label",), count: int = HELD) -> Any:
+    """Up to `count` rows spread evenly over a split, without the columns that hold answers (`targets`)."""
     index = np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)
-    return rows.select(sorted(set(index.tolist()))).remove_columns([c for c in rows.column_names if c == "label"])
+    return rows.select(sorted(set(index.tolist()))).remove_columns([c for c in rows.column_names if c in targets])
 
 
 def sample_rows(task: Any) -> Any:
@@ -33,47 +34,63 @@ def sample_rows(task: Any) -> Any:
     return Dataset.from_list(task.samples())
 
 
-def reloaded_logits(folder: Path, rows: Any, base: str | None = None) -> np.ndarray:
-    """Logits [rows, classes] of what stands in `folder`, computed by a process that knows nothing else.
+def reloaded(folder: Path, rows: Any, base: str | None = None) -> Kept:
+    """What the task keeps of `rows` with what stands in `folder`, computed by a process that knows nothing else.
 
     `base` says where an adapter's base lies when the folder itself does not.
     """
     with tempfile.TemporaryDirectory() as aside:
-        texts, logits = Path(aside) / "rows.json", Path(aside) / "logits.npy"
-        texts.write_text(json.dumps(rows.to_list()), encoding="utf-8")
+        given, result = Path(aside) / "rows.json", Path(aside) / "kept.npz"
+        given.write_text(json.dumps(rows.to_list()), encoding="utf-8")
         # -P: a torch.py in the folder one happens to stand in is not torch.
-        command = [sys.executable, "-P", "-m", "hf_tuner.evaluation.verify", str(folder), str(texts), str(logits)]
+        command = [sys.executable, "-P", "-m", "hf_tuner.evaluation.verify", str(folder), str(given), str(result)]
         command += [base] if base else []
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=_alone(), check=False)
-        if done.returncode or not logits.is_file():
+        if done.returncode or not result.is_file():
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(reason)
-        return np.load(logits, allow_pickle=False)
+        with np.load(result, allow_pickle=False) as saved:
+            return [saved[f"row{number}"] for number in range(len(saved.files))]
 
 
-def same_predictions(measured: np.ndarray, folder: Path, rows: Any, tolerance: float, name: str = "saved = measured",
+def same_predictions(measured: Kept, folder: Path, rows: Any, tolerance: float, name: str = "saved = measured",
                      base: str | None = None) -> Proof:  # fmt: skip
-    """Proof that `folder`, reloaded, gives the logits that were measured.
+    """Proof that `folder`, reloaded, gives what was measured.
 
-    `tolerance` is relative to the logits' scale; 0 asks for the same bits. `base` as in `reloaded_logits`.
+    `tolerance` is relative to the scale of the numbers; 0 asks for the same bits. `base` as in `reloaded`.
     """
     try:
-        again = reloaded_logits(folder, rows, base)
+        again = reloaded(folder, rows, base)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return Proof(name, False, f"{folder} cannot be reloaded: {error}")
     return compare(name, measured, again, tolerance)
 
 
-def compare(name: str, measured: np.ndarray, again: np.ndarray, tolerance: float) -> Proof:
-    """Compare two sets of logits [rows, classes]."""
-    if measured.shape != again.shape:
-        return Proof(name, False, f"shapes differ: {measured.shape} was measured, {again.shape} came back")
-    scale = float(np.abs(measured).max()) or 1.0
-    worst = float(np.abs(measured - again).max())
-    agree = float((measured.argmax(1) == again.argmax(1)).mean())
-    passed = bool(worst <= tolerance * scale)
+def compare(name: str, measured: Sequence[np.ndarray], again: Sequence[np.ndarray], tolerance: float) -> Proof:
+    """Compare what was kept of the same rows twice, one array a row.
+
+    Numbers may differ by `tolerance` of their scale; generated tokens may only where that is more than 0, and in one row of
+    fifty at most: one rounding can turn a sentence.
+    """
+    shapes = [[row.shape for row in kept] for kept in (measured, again)]
+    whole = bool(measured) and all(np.issubdtype(row.dtype, np.integer) for row in measured)
+    if len(measured) != len(again) or (not whole and shapes[0] != shapes[1]):
+        return Proof(name, False, f"shapes differ: {_shape(measured)} was measured, {_shape(again)} came back")
+    if whole:
+        equal = float(np.mean([np.array_equal(a, b) for a, b in zip(measured, again, strict=True)]))
+        passed = equal == 1 or (tolerance > 0 and equal >= 0.98)
+        return Proof(name, passed, f"{len(measured)} rows in a fresh process: {equal:.1%} the same answers")
+    left, right = (np.concatenate([np.ravel(row) for row in kept]).astype(np.float64) for kept in (measured, again))
+    scale = float(np.abs(left).max()) or 1.0
+    worst = float(np.abs(left - right).max())
+    agree = np.mean([a.size == 0 or a.argmax() == b.argmax() for a, b in zip(measured, again, strict=True)])
     exact = "the same bits" if worst == 0 else f"largest difference {worst:.1e} of a scale of {scale:.1f}"
+    passed = bool(worst <= tolerance * scale)
     return Proof(name, passed, f"{len(measured)} rows in a fresh process: {exact}, {agree:.1%} same answers")
+
+
+def _shape(kept: Sequence[np.ndarray]) -> str:
+    return f"{len(kept)} rows of {sorted({row.shape for row in kept})[:3]}"
 
 
 def _alone() -> dict[str, str]:
@@ -86,16 +103,18 @@ def _alone() -> dict[str, str]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Reload FOLDER (its base from BASE), read ROWS.json, write LOGITS.npy."""
+    """Reload FOLDER (its base from BASE), read ROWS.json, write KEPT.npz."""
     from datasets import Dataset
 
-    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.evaluation.predict import kept_of
     from hf_tuner.models.restore import restore
 
-    folder, rows, logits = (Path(w) for w in words[:3])
+    folder, rows, target = (Path(w) for w in words[:3])
     saved = restore(folder, base=words[3] if len(words) > 3 else None)
     data = Dataset.from_list(json.loads(rows.read_text(encoding="utf-8")))
-    np.save(logits, logits_of(saved, data))
+    kept, _ = kept_of(saved, data)
+    named: dict[str, Any] = {f"row{number}": row for number, row in enumerate(kept)}
+    np.savez(target, **named)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,13 @@ SMALL = 200
 OWN = ("weight_decay", "warmup_steps", "lr_scheduler_type", "optim", "max_steps", "gradient_accumulation_steps")
 """Settings of TrainingArguments that are shown when they were given."""
 PLAIN = ("optimizer", "loss", "class_weights", "way_in", "dtype", "seed")
-BASELINES = {"probe": "a linear probe on the frozen base model", "majority": "always giving the commonest answer"}
+BASELINES = {
+    "probe": "a linear probe on the frozen base model",
+    "before": "the model before training",
+    "majority": "always giving the commonest answer",
+    "lead": "giving the first sentences",
+    "copy": "copying the input",
+}
 
 
 def card(facts: Facts) -> str:
@@ -52,7 +58,6 @@ def card(facts: Facts) -> str:
         "## Results",
         _results(facts),
         usage(facts),
-        "## Labels",
         _labels(facts),
         "## Training data",
         _training_data(facts),
@@ -163,13 +168,7 @@ def _warning(facts: Facts) -> str:
 
 def _summary(facts: Facts) -> str:
     task, report = facts.task, facts.report
-    names = len(task.labels.names)
-    what = {
-        "single": f"one of {count(names)} classes",
-        "multi": f"any of {count(names)} labels",
-        "regression": "a number",
-    }
-    made = f"Gives {what[task.problem]} for {'a pair of texts' if task.pair else 'a text'}. Made from {_base(facts)}"
+    made = f"Gives {task.gives}. Made from {_base(facts)}"
     trained = report.parameters.get("trainable")
     share = f", {count(trained)} of {count(report.parameters['total'])} parameters trained" if trained else ""
     made += f" with {text(facts.manifest.method, 40)}{share}."
@@ -209,12 +208,14 @@ def _results(facts: Facts) -> str:
 
 
 def _labels(facts: Facts) -> str:
-    names = facts.task.labels.names
+    names = facts.task.label_names
     if not names:
-        return "None: the answer is a number."
+        return ""
     rest = len(names) - SHOWN_LABELS
     more = [f"\n… and {count(rest)} more, in `manifest.json`"] if rest > 0 else []
-    return "\n".join([*(f"{index}. {code(name)}" for index, name in enumerate(names[:SHOWN_LABELS])), *more])
+    return "\n".join(
+        ["## Labels\n", *(f"{index}. {code(name)}" for index, name in enumerate(names[:SHOWN_LABELS])), *more]
+    )
 
 
 def _training_data(facts: Facts) -> str:
@@ -225,8 +226,7 @@ def _training_data(facts: Facts) -> str:
     lines = [f"- {role} {_source(source)}" for role, source in sources.items()]
     if data.get("columns"):
         lines.append(f"- columns: {code(data['columns'], 200)}")
-    note = facts.manifest.settings.get("labels", {}).get("note")
-    lines += [f"- labels: {text(note)}"] if note else []
+    lines += [f"- {'labels: ' if facts.task.label_names else ''}{text(facts.task.note)}"] if facts.task.note else []
     prints = data.get("fingerprints", {})
     rows = [
         (text(split, 40), count(size), text(prints.get(split, wording.NONE), 40))
@@ -251,7 +251,7 @@ def _training(facts: Facts) -> str:
     lines = [f"- {name}: {code(value)}" for name, value in shown.items()]
     lines += _length(facts)
     method = {k: v for k, v in facts.manifest.base["method"].items() if v is not None}
-    plain = [k for k in PLAIN if facts.task.labels.names or k not in ("loss", "class_weights")]
+    plain = [k for k in PLAIN if facts.task.label_names or k not in ("loss", "class_weights")]
     chosen = {k: given[k] for k in (*plain, *OWN) if k in given}
     lines += [f"- {text(k.replace('_', ' '), 60)}: {code(v)}" for k, v in {**chosen, **method}.items()]
     if report.time:
@@ -278,14 +278,9 @@ def _length(facts: Facts) -> list[str]:
 
 def _limits(facts: Facts) -> str:
     task, report = facts.task, facts.report
-    only = {
-        "single": "It answers with one of its classes for every text, also for one that belongs to none of them.",
-        "multi": "It knows its own labels only; a text with no label above 0.5 gets none.",
-        "regression": "It answers with a number for every text, also where a number makes no sense.",
-    }
     where = f" (languages: {', '.join(text(one, 20) for one in facts.languages)})" if facts.languages else ""
     lines = [
-        only[task.problem],
+        *task.limits,
         f"Texts are cut at {count(facts.manifest.max_length)} tokens; what comes after is not read.",
         f"It was measured on rows like those it was trained on{where}: other languages and domains are not verified.",
         "What the base model has learned wrongly, this one may repeat.",

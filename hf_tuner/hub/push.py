@@ -85,7 +85,7 @@ def _tag(repo: str, tag: str, commit: str) -> None:
 
 def require_same(folder: Path, ready: Path) -> None:
     """Reload what is about to be pushed in a fresh process. Raises ArtifactError when it does not answer as the run does."""
-    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.evaluation.predict import kept_of
     from hf_tuner.evaluation.verify import same_predictions, sample_rows
     from hf_tuner.models.restore import restore
 
@@ -93,7 +93,7 @@ def require_same(folder: Path, ready: Path) -> None:
     rows = sample_rows(saved.task)
     tolerance = 0.0 if saved.model.device.type == "cpu" else 1e-3
     base = str(saved.manifest.base["id"]) if saved.manifest.saves == "adapter" else None
-    proof = same_predictions(logits_of(saved, rows, alone=True), ready, rows, tolerance, "pushed = saved", base)
+    proof = same_predictions(kept_of(saved, rows, alone=True)[0], ready, rows, tolerance, "pushed = saved", base)
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
     if not proof.passed:
         raise ArtifactError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_tuner.hub.facts import FOLDER, Facts
 from hf_tuner.hub.markdown import code, fenced
+from hf_tuner.tasks._task import Usage
 
 BASE = "BASE"
 """Stands for a base model that is not on the Hub."""
@@ -23,13 +24,13 @@ AVERAGING = "# one more than the base has: it averages the tokens"
 def usage(facts: Facts) -> str:
     """Two sections of Markdown: how to use a run with hf-tuner and without it."""
     folder = [] if facts.repo else [f"`{FOLDER}` stands for the folder that this file lies in."]
-    columns = "the columns `text` and `text_pair`" if facts.task.pair else "a column `text`"
+    how = _how(facts)
     shell = [f"hf-tuner predict {shlex.quote(facts.place)} --input rows.csv --output answers.csv"]
-    python = ["from hf_tuner import predict", "", f"print(predict({literal(facts.place)}, {_example(facts)}))"]
+    python = ["from hf_tuner import predict", "", f"print(predict({literal(facts.place)}, {how.example}))"]
     mine = [
         "## Use it with hf-tuner",
         *folder,
-        f"`rows.csv` has {columns}.",
+        f"`rows.csv` has {how.reads}.",
         fenced("bash", shell),
         fenced("python", python),
     ]
@@ -42,9 +43,28 @@ def literal(value: Any) -> str:
 
 
 def plain_code(facts: Facts) -> list[str]:
-    """Lines of Python that load a run with transformers (and peft) and make `classify` of it."""
-    build = _adapter if facts.adapted else _whole
-    return [*build(facts), "", f"print(classify({_example(facts)}))"]
+    """Lines of Python that load a run with transformers (and peft) and answer with it."""
+    return (_adapter if facts.adapted else _whole)(facts)
+
+
+def _how(facts: Facts) -> Usage:
+    return facts.task.usage(facts.manifest.max_length)
+
+
+def _answering(facts: Facts) -> list[str]:
+    """Lines that answer with `model` and `tokenizer`: a pipeline, or the task's own."""
+    how = _how(facts)
+    if how.lines:
+        return ["", *how.lines]
+    arguments = [f'"{facts.task.pipeline}"', "model=model", "tokenizer=tokenizer", *how.options]
+    return [*_call(f"{how.verb} = pipeline", arguments), "", f"print({how.verb}({how.example}))"]
+
+
+def _names(facts: Facts, *more: str) -> str:
+    """What the code imports from transformers."""
+    how = _how(facts)
+    last = how.imports if how.lines else ("pipeline",)
+    return ", ".join(dict.fromkeys([facts.task.auto_model, "AutoTokenizer", *more, *last]))
 
 
 def _without(facts: Facts) -> list[str]:
@@ -56,26 +76,18 @@ def _without(facts: Facts) -> list[str]:
     needs = [f"`{BASE}` stands for the folder of the base model {code(facts.base_name)}, which is not on the Hub."]
     lines = plain_code(facts)
     notes = needs if any(literal(BASE) in one for one in lines) else []
-    return [*notes, fenced("bash", [f"pip install {packages}"]), fenced("python", lines), _answer(facts)]
-
-
-def _answer(facts: Facts) -> str:
-    return {
-        "single": "Each answer is the most likely class and its probability; `top_k=None` gives all of them.",
-        "multi": "Each answer has every label with its probability; those above 0.5 are what hf-tuner answers with.",
-        "regression": "Each answer's `score` is the number.",
-    }[facts.task.problem]
+    return [*notes, fenced("bash", [f"pip install {packages}"]), fenced("python", lines), _how(facts).answer]
 
 
 def _adapter(facts: Facts) -> list[str]:
     task, base, place = facts.task, facts.manifest.base, _place(facts)
     auto, quantization = task.auto_model, _quantization(facts)
-    bits = "BitsAndBytesConfig, " if quantization else ""
+    bits = ["BitsAndBytesConfig"] if quantization else []
     first, source = _base(facts)
     revision = [f"revision={literal(base['revision'])}"] if facts.base_id and base["revision"] else []
     options = [source, *revision, f'dtype="{base["dtype"]}"', *_head(task)]
     options += [f"num_hidden_layers={base['layers']},  {AVERAGING}"] if base["pooling"] else []
-    options += [*quantization, "ignore_mismatched_sizes=True"]
+    options += [*quantization, *(["ignore_mismatched_sizes=True"] if task.new_head else [])]
     # Prompts stand beside the model, other adapters in it; the pipeline does not know a plain PeftModel.
     inner = "" if facts.adapter.get("task_type") else ".get_base_model()"
     labels, imports = _labels(facts)
@@ -83,30 +95,30 @@ def _adapter(facts: Facts) -> list[str]:
         *imports,
         *first,
         "from peft import PeftModel",
-        f"from transformers import {auto}, AutoTokenizer, {bits}pipeline",
+        f"from transformers import {_names(facts, *bits)}",
         "",
         *labels,
         *_call("tokenizer = AutoTokenizer.from_pretrained", place),
-        MISSING,
+        *([MISSING] if task.new_head else []),
         *_call(f"base = {auto}.from_pretrained", options),
         "base.config.pad_token_id = tokenizer.pad_token_id",
         *_call("model = PeftModel.from_pretrained", ["base", *place], inner),
-        *_call("classify = pipeline", [f'"{task.pipeline}"', "model=model", "tokenizer=tokenizer", *_options(facts)]),
+        *_answering(facts),
     ]
 
 
 def _whole(facts: Facts) -> list[str]:
-    task, place = facts.task, _place(facts)
-    if not facts.repo or not facts.subfolder:
-        arguments = [f'"{task.pipeline}"', f"model={place[0]}", *place[1:], *_options(facts)]
-        return ["from transformers import pipeline", "", *_call("classify = pipeline", arguments)]
-    loaded = ["model=model", "tokenizer=tokenizer"]
+    task, place, how = facts.task, _place(facts), _how(facts)
+    if not how.lines and (not facts.repo or not facts.subfolder):
+        arguments = [f'"{task.pipeline}"', f"model={place[0]}", *place[1:], *how.options]
+        call = _call(f"{how.verb} = pipeline", arguments)
+        return ["from transformers import pipeline", "", *call, "", f"print({how.verb}({how.example}))"]
     return [
-        f"from transformers import {task.auto_model}, AutoTokenizer, pipeline",
+        f"from transformers import {_names(facts)}",
         "",
         *_call("tokenizer = AutoTokenizer.from_pretrained", place),
         *_call(f"model = {task.auto_model}.from_pretrained", place),
-        *_call("classify = pipeline", [f'"{task.pipeline}"', *loaded, *_options(facts)]),
+        *_answering(facts),
     ]
 
 
@@ -126,14 +138,16 @@ def _base(facts: Facts) -> tuple[list[str], str]:
 
 
 def _head(task: Any) -> list[str]:
-    options = task.config_options()
-    size = ["id2label=id2label"] if task.labels.names else [f"num_labels={options['num_labels']}"]
-    return [*size, f'problem_type="{options["problem_type"]}"']
+    """Arguments that give the base the task's head; none where it has its own."""
+    options = {k: v for k, v in task.config_options().items() if k not in ("id2label", "label2id")}
+    options = {k: v for k, v in options.items() if k != "num_labels" or not task.label_names}
+    named = ["id2label=id2label"] if task.label_names else []
+    return [*named, *(f"{key}={literal(value)}" for key, value in options.items())]
 
 
 def _labels(facts: Facts) -> tuple[list[str], list[str]]:
     """Lines that make `id2label`, and what they import."""
-    names = facts.task.labels.names
+    names = facts.task.label_names
     if not names:
         return [], []
     if len(names) > NAMES or max(map(len, names)) > NAME_LENGTH:
@@ -167,16 +181,6 @@ def _quantization(facts: Facts) -> list[str]:
     settings["llm_int8_skip_modules"] = list(left_out)
     inside = ", ".join(f"{key}={literal(value)}" for key, value in settings.items())
     return [f"quantization_config=BitsAndBytesConfig({inside})"]
-
-
-def _options(facts: Facts) -> list[str]:
-    answers = {"multi": ["top_k=None", 'function_to_apply="sigmoid"'], "regression": ['function_to_apply="none"']}
-    problem = facts.task.problem
-    return [*answers.get(problem, []), "truncation=True", f"max_length={facts.manifest.max_length}"]
-
-
-def _example(facts: Facts) -> str:
-    return '[{"text": "a text", "text_pair": "its partner"}]' if facts.task.pair else '["a text", "another"]'
 
 
 def _call(name: str, arguments: list[str], after: str = "") -> list[str]:

@@ -16,7 +16,7 @@ def align_labels(model: Any, head: tuple[str, ...], known: Any, task: Any) -> bo
     `known` is the checkpoint's own configuration. Loading with the caller's `id2label` would silently swap classes
     when the same names come in another order.
     """
-    names = list(getattr(task.labels, "names", ()))
+    names = list(task.label_names)
     old = [str((known.id2label or {}).get(i, "")) for i in range(len(known.id2label or {}))]
     if not names or old == names or all(GENERIC.match(n) for n in old):
         return False

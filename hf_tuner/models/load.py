@@ -123,9 +123,9 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
         write_mean(model)
         missing = [key for key in missing if f".{layer_name(model)}." not in f".{key}"]
     fresh = new_modules(model, missing)
-    if not fresh and align_labels(model, head_modules(model), known, task):
+    if not fresh and task.new_head and align_labels(model, head_modules(model), known, task):
         fresh = head_modules(model)
-    head = tuple(dict.fromkeys((*(fresh or head_modules(model)), *pooler_modules(model))))
+    head = whole_head(model, task, fresh)
     notes = {
         "head": head,
         "new_head": fresh,
@@ -143,12 +143,20 @@ def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
     config = load_config(run, **task.config_options())
     auto, where = getattr(transformers, task.auto_model), located(run)
     model = sketch_of(auto, config, where[0], where)
-    if not wants_mean(run.pooling, *where):
+    if not task.pools or not wants_mean(run.pooling, *where):
         return model, False
     if not can_pool(model):
         refuse(run.pooling, model)
         return model, False
     return sketch_of(auto, one_more_layer(config), where[0], where), True
+
+
+def whole_head(model: Any, task: Any, fresh: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Modules that train in full: what is new, else the task's head and the pooler it reads through; a language model's
+    own output layer is none."""
+    if not task.new_head:
+        return fresh
+    return tuple(dict.fromkeys((*(fresh or head_modules(model)), *(pooler_modules(model) if task.pools else ()))))
 
 
 def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     where its answers differ: the drift is printed, and refused past the tolerance without `force` (field: merging
     into 4 bits destroys the adapter). Raises ArtifactError when refused.
     """
-    from hf_tuner.evaluation.predict import logits_of
+    from hf_tuner.evaluation.predict import kept_of
     from hf_tuner.evaluation.verify import same_predictions
     from hf_tuner.hub.pull import local_run
     from hf_tuner.models.restore import restore
@@ -33,7 +33,7 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
         raise UsageError(f"{folder} holds a whole model ({saved.manifest.method}); there is nothing to merge")
     _refuse_unmergeable(saved.model, saved.manifest.method)
     rows = _rows_of(saved)
-    measured = logits_of(saved, rows)
+    measured, _ = kept_of(saved, rows)
     full = restore(folder, quantized=False).model
     merged = full.merge_and_unload(safe_merge=True)
     files = save_model(merged, saved.processor, target)
@@ -72,12 +72,12 @@ def _rows_of(saved: Any) -> Any:
     from hf_tuner.evaluation.verify import held_rows, sample_rows
 
     try:
-        data = load_data(data_settings(saved.folder), type(saved.task))
+        data = load_data(data_settings(saved.folder, saved.task), type(saved.task))
     except TunerError as error:
         rows = sample_rows(saved.task)
         warn(f"the run's data is not at hand ({str(error).splitlines()[0]}); {len(rows)} texts of ours are compared")
         return rows
-    return held_rows(next(data[s] for s in ("test", "validation", "train") if s in data))
+    return held_rows(next(data[s] for s in ("test", "validation", "train") if s in data), saved.task.targets)
 
 
 def _write_manifest(target: Path, saved: Any, files: list[str], origin: str) -> None:

@@ -16,15 +16,27 @@ NAMES = {
     "average_precision": "average precision",
     "mse": "MSE",
     "mae": "MAE",
+    "f1": "F1",
+    "spearman_cosine": "Spearman (cosine)",
+    "pearson_cosine": "Pearson (cosine)",
+    "map": "MAP",
+    "mrr": "MRR",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
 }
 ORDER = (
+    "f1", "exact_match", "spearman_cosine", "map", "bleu", "rouge_l", "margin", "perplexity",
     "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip
 """Metrics as people read them: the headline first."""
 LOWER_IS_BETTER = ("mse", "mae", "log_loss", "calibration_error", "hamming", "loss", "perplexity")
 SPLITS = ("test", "validation", "train")
-BASELINES = ("majority", "probe")
+BASELINES = ("majority", "copy", "lead", "before", "probe")
+"""The one a run is set beside comes last."""
 NONE = "–"
 
 Score = Mapping[str, Any]

@@ -15,10 +15,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_tuner.catalog import nearest
 from hf_tuner.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FEW = 20
 """Decimal numbers that are all whole are classes up to this many different values."""
@@ -286,3 +289,17 @@ def _integer(text: str) -> bool:
 
 def _decimal(text: str) -> bool:
     return bool(re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", text.strip()))
+
+
+def majority_logits(labels: list[Any], problem: str, classes: int, rows: int) -> "np.ndarray":
+    """Logits [rows, classes] that say the same for every row: class shares, label shares, or the mean."""
+    import numpy as np
+
+    values = np.asarray(labels)
+    if problem == "regression":
+        return np.full((rows, 1), values.mean(), np.float32)
+    if problem == "multi":
+        share = np.clip(values.mean(axis=0), 1e-6, 1 - 1e-6)
+        return np.tile(np.log(share / (1 - share)).astype(np.float32), (rows, 1))
+    share = np.bincount(values, minlength=classes) / len(values)
+    return np.tile(np.log(np.maximum(share, 1e-9)).astype(np.float32), (rows, 1))

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run
-from hf_tuner.tasks._labels import Labels, labels_of
+from hf_tuner.tasks._labels import Labels, by_name, labels_of, majority_logits
+from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Measures, Task, Usage
 
-CHARACTERS_PER_TOKEN = 20
-"""Texts are cut at this many characters per allowed token before tokenising: a 1 MB row must not cost minutes."""
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
 SAMPLES = (
     "Yes.",
     "Where is my parcel?",
@@ -23,7 +26,7 @@ SAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassification:
+class TextClassification(Task):
     """What a text classifier reads, which head it wears, how rows become tensors and logits become answers."""
 
     name: ClassVar[str] = "text-classification"
@@ -37,6 +40,9 @@ class TextClassification:
                   "similarity_score", "topic", "emotion", "coarse_label", "y"),
     }  # fmt: skip
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
+    texts: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    probes: ClassVar[bool] = True
+    pools: ClassVar[bool] = True
 
     labels: Labels
     pair: bool = False
@@ -55,6 +61,20 @@ class TextClassification:
     def manifest(self) -> dict[str, Any]:
         """What `restore` needs, as plain data."""
         return {"labels": {**asdict(self.labels), "names": list(self.labels.names)}, "pair": self.pair}
+
+    def prepare(self, rows: Any) -> Any:
+        """Class labels by name: another data set may number the same names in another order."""
+        return by_name(rows) if "label" in rows.column_names else rows
+
+    @property
+    def note(self) -> str:
+        """What the labels are, and why."""
+        return self.labels.note
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.labels.names
 
     def samples(self) -> list[dict[str, str]]:
         """Rows to compare two models on where the run's own data is not at hand."""
@@ -126,6 +146,89 @@ class TextClassification:
         shifted = np.exp(values - values.max(axis=1, keepdims=True))
         return shifted / shifted.sum(axis=1, keepdims=True)
 
+    def items(self, batch: Mapping[str, Any]) -> "torch.Tensor":
+        """Rows whose label is not masked."""
+        labels = batch["labels"]
+        return labels.reshape(len(labels), -1).ne(-100).any(dim=1).sum()
+
+    def loss(self, model: Any, batch: dict[str, Any], plug: Callable[..., Any] | None = None) -> "torch.Tensor":
+        """Sum over rows of the plug's loss, for numbers of the squared error; masked rows count for nothing."""
+        import torch
+
+        labels = batch.pop("labels")
+        logits = model(**batch)["logits"].float()
+        if self.problem == "regression" or plug is None:
+            labels = labels.view(-1)
+            return torch.where(labels == -100, 0.0, (logits.view(-1) - labels).square()).sum()
+        return plug(logits, labels).sum()
+
+    def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
+        """Logits [classes] of each row."""
+        batch.pop("labels", None)
+        return list(model(**batch)["logits"].float().cpu().numpy())
+
+    def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
+        """Accuracy, F1 …, for numbers correlations and errors."""
+        import numpy as np
+
+        from hf_tuner.metrics._weighted import scores
+
+        references = np.asarray(ready.with_format(None)["labels"])
+        found, notes = scores(self.problem, np.asarray(kept, np.float64), references)
+        return Measures(found, len(references), notes)
+
+    def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
+        """Loss and one headline metric."""
+        import numpy as np
+
+        return self._quick(np.asarray(kept, np.float32), np.asarray(ready.with_format(None)["labels"]))
+
+    def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
+        """Always saying what the training rows say most."""
+        labels = train.with_format(None)["labels"][:]
+        return {"majority": list(majority_logits(labels, self.problem, max(1, len(self.label_names)), len(ready)))}
+
+    def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
+        """{"prediction", "score", "probabilities"} for each row."""
+        import numpy as np
+
+        logits, names = np.asarray(kept, np.float32), self.label_names or ("value",)
+        return [
+            {"prediction": answer, "score": score, "probabilities": dict(zip(names, map(float, values), strict=True))}
+            for (answer, score), values in zip(self.decode(logits), self.probabilities(logits), strict=True)
+        ]
+
+    @property
+    def gives(self) -> str:
+        """One of n classes, any of n labels, or a number."""
+        names = f"{len(self.label_names):,}"
+        what = {"single": f"one of {names} classes", "multi": f"any of {names} labels", "regression": "a number"}
+        return f"{what[self.problem]} for {'a pair of texts' if self.pair else 'a text'}"
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What it answers where it should not."""
+        return ({
+            "single": "It answers with one of its classes for every text, also for one that belongs to none of them.",
+            "multi": "It knows its own labels only; a text with no label above 0.5 gets none.",
+            "regression": "It answers with a number for every text, also where a number makes no sense.",
+        }[self.problem],)  # fmt: skip
+
+    def usage(self, max_length: int) -> Usage:
+        """The transformers pipeline, with what it must be told."""
+        answers = {
+            "single": "Each answer is the most likely class and its probability; `top_k=None` gives all of them.",
+            "multi": "Each answer has every label with its probability; those above 0.5 are what hf-tuner answers with.",
+            "regression": "Each answer's `score` is the number.",
+        }
+        apply = {"multi": ("top_k=None", 'function_to_apply="sigmoid"'), "regression": ('function_to_apply="none"',)}
+        return Usage(
+            reads="the columns `text` and `text_pair`" if self.pair else "a column `text`",
+            example='[{"text": "a text", "text_pair": "its partner"}]' if self.pair else '["a text", "another"]',
+            answer=answers[self.problem],
+            options=(*apply.get(self.problem, ()), "truncation=True", f"max_length={max_length}"),
+        )
+
     def decode(self, logits: Any) -> list[tuple[Any, float]]:
         """An answer and its score for each row: the class name, the list of class names, or the number."""
         scores = self.probabilities(logits)
@@ -138,8 +241,7 @@ class TextClassification:
         best = scores.argmax(axis=1)
         return [(self.labels.names[i], float(row[i])) for i, row in zip(best, scores, strict=True)]
 
-    def quick_scores(self, logits: Any, references: Any) -> dict[str, float]:
-        """Loss and one headline metric for the log while training; the report has all of them, with intervals."""
+    def _quick(self, logits: Any, references: Any) -> dict[str, float]:
         import numpy as np
 
         scores = self.probabilities(logits)

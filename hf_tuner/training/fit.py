@@ -1,17 +1,15 @@
 """`fit`: encode, prove, train, evaluate, save, prove again. The whole of a run, in the order it happens."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, say
-from hf_tuner.evaluation.loop import predict_logits
+from hf_tuner.evaluation.loop import Kept, finite, keep_outputs
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
@@ -29,7 +27,7 @@ from hf_tuner.training.results import Measured, write_manifest, write_report
 from hf_tuner.training.resume import checkpoint_to_resume, identity
 from hf_tuner.training.signals import clean_stop
 from hf_tuner.training.trainer import TunerTrainer
-from hf_tuner.training.way_in import WayIn, way_in
+from hf_tuner.training.way_in import WayIn, trained_by_probe, way_in
 
 
 @dataclass
@@ -62,36 +60,44 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     share_padding(model, processor)
     longest = max_length(run, processor, config) - _reserved(run, method)
     with clock("encode"):
-        ready = {split: encoded(task, processor, rows, longest) for split, rows in data.items()}
+        ready = {split: encoded(task, processor, rows, longest, split) for split, rows in data.items()}
+    masks = require(Proof(*found) for found in task.masks(ready["train"]))
+    if shown := task.example(processor, ready["train"]):
+        say(f"  example   {shown}")
     collate = task.collate(processor)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, method, model))
-    proofs = require(before_training(model, method.SAVES))
+    proofs = require([*before_training(model, method.SAVES), *masks])
     say(f"  new head  {', '.join(model.tuner_notes['new_head']) or 'none; the checkpoint brings its own'}")
     say("\n" + trainable_table(model) + "\n")
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
         model.to(arguments.device)
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
+    with clock("probe"):
+        before = _keep(task, model, collate, ready, arguments) if task.before else {}
+    free = {"before": before, "probe": start.logits}
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, len(ready["train"]), method.SAVES)
     with clock("train"):
-        if getattr(method, "TRAINED_BY_WAY_IN", False):
+        if trained_by_probe(method, task):
             trained = _fitted(model, start)
         else:
             this = identity(run, task, model, data["train"], effective(arguments))
-            trainer = _trainer(run, task, model, collate, ready, arguments)
+            trainer = _trainer(run, task, model, collate, (ready, data), arguments)
             store = Store(run.folder, this, arguments.save_total_limit)
             trained = _train(trainer, store, pushing.callbacks)
     clock.add("train", trained.earlier)
     with clock("evaluate"):
-        measured = _measure(task, trained.model, collate, ready, start, arguments.per_device_eval_batch_size)
-    proofs = require([*proofs, *trained.proofs, *measured.proofs])
+        kept = _keep(task, trained.model, collate, ready, arguments)
+    proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
     if arguments.should_save:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
             ran = effective(arguments) | ({"changed": trained.changed} if trained.changed else {})
-            results = Measured(task, data, ready, measured.logits, start, longest, trained.history, files, ran)
+            results = Measured(
+                task, processor, data, ready, kept, free, start.note, longest, trained.history, files, ran
+            )
             write_manifest(run, model, results)
         with clock("verify"):
             proofs += [_verified(run, task, trained.model, processor, data, longest)] if run.verify else []
@@ -117,25 +123,20 @@ class Trained:
     """Settings that --allow-changed let in, and after which step."""
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """Logits [rows, classes] of the run by split, and the proof that every row was seen."""
-
-    logits: dict[str, np.ndarray]
-    proofs: list[Proof]
-
-
 def _fitted(model: Any, start: WayIn) -> Trained:
     """A model whose training was the way in: the head that was fitted on frozen features."""
     return Trained(model, require([Proof("the head is fitted on frozen features", start.set_head, start.note)]), [])
 
 
-def _trainer(run: Run, task: Any, model: Any, collate: Callable, ready: dict[str, Any], arguments: Any) -> TunerTrainer:
-    """The Trainer, with the loss of the run; the method may still look at its first batches."""
+def _trainer(
+    run: Run, task: Any, model: Any, collate: Callable, rows: tuple[Mapping[str, Any], Any], arguments: Any
+) -> TunerTrainer:
+    """The Trainer, with the loss of the run; the method may still look at its first batches. `rows`: encoded, and the data's."""
     method = catalog.load("methods", run.method)
-    labels = ready["train"].with_format(None)["labels"][:]
-    weights = class_weights(run.class_weights, task.labels.names, labels, task.problem)
-    trainer = TunerTrainer(run, arguments, model, objective(run, task, weights), collate, ready, _during(task))
+    ready, data = rows
+    loss = objective(run, task, class_weights(run, task, ready["train"]))
+    score = (lambda kept: task.quick(kept, ready["validation"], data["validation"])) if "validation" in data else None
+    trainer = TunerTrainer(run, task, arguments, model, loss, collate, dict(ready), score)
     if hasattr(method, "initialise"):
         method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
     return trainer
@@ -163,31 +164,24 @@ def _train(trainer: TunerTrainer, store: Store, more: list[Any]) -> Trained:
     return Trained(trained, proofs, trainer.state.log_history, trainer.ledger.seconds, changed)
 
 
-def _during(task: Any) -> Callable[[Any], dict[str, float]]:
-    """Scores while training: the loss over all rows exactly once, and the task's first two metrics."""
-
-    def score(prediction: Any) -> dict[str, float]:
-        logits, labels = np.asarray(prediction.predictions, np.float32), np.asarray(prediction.label_ids)
-        return task.quick_scores(logits, labels)
-
-    return score
+def _keep(task: Any, model: Any, collate: Callable, ready: Mapping[str, Any], arguments: Any) -> dict[str, Kept]:
+    """What the task keeps of every evaluation split."""
+    batch, measured = arguments.per_device_eval_batch_size, [split for split in ready if split != "train"]
+    return {split: keep_outputs(model, ready[split], collate, task.outputs, batch) for split in measured}
 
 
-def _measure(task: Any, model: Any, collate: Callable, ready: dict[str, Any], start: WayIn, batch: int) -> Evaluated:
-    logits, seen = {}, []
-    for split in (s for s in ready if s != "train"):
-        logits[split] = predict_logits(model, ready[split], collate, batch)
-        seen.append(f"{split} {np.isfinite(logits[split]).all(axis=1).sum():,} of {len(ready[split]):,}")
-    complete = all(np.isfinite(v).all() and len(v) == len(ready[s]) for s, v in logits.items())
-    return Evaluated(logits, [Proof("every row was evaluated", complete, ", ".join(seen))])
+def _complete(kept: Mapping[str, Kept], ready: Mapping[str, Any]) -> Proof:
+    good = {split: int(finite(rows).sum()) for split, rows in kept.items()}
+    told = ", ".join(f"{split} {good[split]:,} of {len(ready[split]):,}" for split in kept)
+    return Proof("every row was evaluated", all(good[split] == len(ready[split]) for split in kept), told)
 
 
 def _verified(run: Run, task: Any, model: Any, processor: Any, data: Any, longest: int) -> Proof:
     split = next(s for s in ("test", "validation", "train") if s in data)
-    rows = held_rows(data[split])
+    rows = held_rows(data[split], task.targets)
     say(f"  verify    reloading {run.folder} in a fresh process")
     here = encoded(task, processor, rows, longest)
-    measured = predict_logits(model, here, task.collate(processor), alone=True)
+    measured = keep_outputs(model, here, task.collate(processor), task.outputs, alone=True)
     converted = getattr(model, "tuner_start", None) is not None  # saved as an adapter of twice the rank
     exact = bare_model(model).device.type == "cpu" and not converted
     return same_predictions(measured, run.folder, rows, tolerance=0.0 if exact else 1e-3)

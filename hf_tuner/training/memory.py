@@ -93,12 +93,11 @@ def _fits(arguments: TrainingArguments, model: Any, rows: Any, collate: Callable
             copies = MOMENTS + (arguments.world_size > 1)  # several processes keep the gradients twice
             state = [torch.empty_like(p) for p in trained for _ in range(copies)]
             inputs = to_device(collate(take(rows, index)), arguments.device)
-            labels = inputs.pop("labels")
             half = torch.bfloat16 if arguments.bf16 else torch.float16
             with torch.autocast(arguments.device.type, half, enabled=bool(arguments.bf16 or arguments.fp16)):
-                value = loss(model(**inputs), labels)
+                value = loss(model, inputs)
             value.backward()
-            del state, inputs, labels, value
+            del state, inputs, value
     except (RuntimeError, MemoryError) as error:
         if not isinstance(plainly(error), EnvironmentFault):
             raise

@@ -11,8 +11,7 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, duration, say, table
 from hf_tuner.data.load import load_data
-from hf_tuner.models.head import head_modules, pooler_modules
-from hf_tuner.models.load import bare_model, load_processor, max_length, sketch_model
+from hf_tuner.models.load import bare_model, load_processor, max_length, sketch_model, whole_head
 from hf_tuner.models.pooling import freeze_mean, layer_name
 from hf_tuner.models.restore import task_class
 from hf_tuner.models.targets import find_targets
@@ -92,7 +91,7 @@ def on_meta(run: Run, task: Any) -> Any:
     model, pooling = sketch_model(run, task)
     with torch.device("meta"):
         averaging = (layer_name(model),) if pooling else ()
-        head = tuple(dict.fromkeys((*head_modules(model), *pooler_modules(model))))
+        head = whole_head(model, task)
         targets = find_targets(model, (*head, *averaging), getattr(settings, "target_modules", None))
         parameters = sum(p.numel() for p in model.parameters())
         targets = replace(targets, layers=tuple(name for name in targets.layers if name not in averaging))
@@ -110,7 +109,7 @@ def _tokens(run: Run, task: Any, rows: Any, config: Any) -> tuple[float, int]:
         tokenizer = load_processor(run)
     except Exception as error:
         say(f"  note      no tokenizer ({error}); four characters are taken for a token")
-        lengths = [len(t) / CHARACTERS_PER_TOKEN for t in picked["text"]]
+        lengths = [len(str(t)) / CHARACTERS_PER_TOKEN for t in picked[task.texts[0]]]
         return float(np.mean(lengths)), int(max(lengths))
     encode = task.encode(tokenizer, max_length(run, tokenizer, config))
     lengths = encode({name: picked[name][:] for name in picked.column_names if name != "label"})["length"]

@@ -12,16 +12,15 @@ import torch
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.data.fingerprint import fingerprints
-from hf_tuner.evaluation.intervals import scores_with_intervals
+from hf_tuner.evaluation.intervals import measured
+from hf_tuner.evaluation.loop import Kept
 from hf_tuner.hub.card import card, read_facts
 from hf_tuner.hub.manifest import FILE, Manifest, file_digests
 from hf_tuner.models.load import bare_model
 from hf_tuner.models.save import write_text
 from hf_tuner.report.classification import describe
 from hf_tuner.report.report import Report
-from hf_tuner.training.baselines import majority_logits
 from hf_tuner.training.proofs import Proof
-from hf_tuner.training.way_in import WayIn
 from hf_tuner.versions import versions
 
 NOT_VERIFIED = "NOT verified: with --no-verify nobody reloaded what was saved and compared its predictions"
@@ -32,10 +31,15 @@ class Measured:
     """What training and evaluation produced, before it is written down."""
 
     task: Any
+    processor: Any
     data: Any
     ready: dict[str, Any]
-    logits: dict[str, np.ndarray]
-    start: WayIn
+    kept: dict[str, Kept]
+    """What the task keeps of each evaluation split."""
+    free: dict[str, dict[str, Kept]]
+    """The same by name of what comes before or without training: the model before, the probe."""
+    probe: str
+    """What the probe saw, or why there is none."""
     max_length: int
     history: list[dict[str, Any]]
     files: list[str]
@@ -70,16 +74,14 @@ def write_manifest(run: Run, model: Any, results: Measured) -> Manifest:
 
 def write_report(run: Run, model: Any, results: Measured, proofs: list[Proof], seconds: dict[str, float]) -> Report:
     """Score every split with intervals, beside its baselines, and write report.json, report.html and the card."""
-    task = results.task
-    references = {s: np.asarray(results.ready[s].with_format(None)["labels"]) for s in results.logits}
-    main = next((s for s in ("test", "validation") if s in results.logits), None)
+    main = next((s for s in ("test", "validation") if s in results.kept), None)
     report = Report(
         task=run.task,
         method=run.method,
         model=run.model,
         dataset=run.dataset,
-        metrics={s: scores_with_intervals(task.problem, v, references[s]) for s, v in results.logits.items()},
-        baselines=_baselines(results, references),
+        metrics={split: _scores(results, split, kept) for split, kept in results.kept.items()},
+        baselines=_baselines(results),
         rows={split: len(rows) for split, rows in results.data.items()},
         proofs=[asdict(p) for p in proofs],
         time=seconds,
@@ -89,7 +91,7 @@ def write_report(run: Run, model: Any, results: Measured, proofs: list[Proof], s
         files={name: (run.folder / name).stat().st_size for name in results.files},
         versions=versions(),
         command=command(),
-        details={**_details(run, results, references, main), **_shape(model)},
+        details={**_details(run, results, main), **_shape(model)},
     )
     report.write(run.folder)
     write_text(run.folder / "README.md", card(read_facts(run.folder)))
@@ -110,17 +112,18 @@ def command() -> str:
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _baselines(results: Measured, references: dict[str, np.ndarray]) -> dict[str, Any]:
-    task = results.task
-    labels = results.ready["train"].with_format(None)["labels"][:]
-    classes = max(1, len(task.labels.names))
-    always = {s: majority_logits(labels, task.problem, classes, len(r)) for s, r in references.items()}
-    named = {"majority": always, "probe": results.start.logits}
-    return {
-        name: {s: scores_with_intervals(task.problem, v, references[s]) for s, v in splits.items()}
-        for name, splits in named.items()
-        if splits
-    }
+def _scores(results: Measured, split: str, kept: Kept) -> dict[str, dict[str, Any]]:
+    return measured(results.task, kept, results.ready[split], results.data[split])
+
+
+def _baselines(results: Measured) -> dict[str, Any]:
+    train = results.ready["train"]
+    named: dict[str, dict[str, Kept]] = {}
+    for split in results.kept:
+        for name, kept in results.task.baselines(train, results.ready[split], results.data[split]).items():
+            named.setdefault(name, {})[split] = kept
+    named |= {name: splits for name, splits in results.free.items() if splits}
+    return {name: {s: _scores(results, s, kept) for s, kept in splits.items()} for name, splits in named.items()}
 
 
 def _parameters(model: Any, folder: Path, files: list[str]) -> dict[str, int]:
@@ -130,24 +133,27 @@ def _parameters(model: Any, folder: Path, files: list[str]) -> dict[str, int]:
     return {"total": sum(p.numel() for p in parameters), "trainable": trainable, "saved_bytes": saved}
 
 
-def _details(run: Run, results: Measured, references: dict[str, np.ndarray], main: str | None) -> dict[str, Any]:
+def _details(run: Run, results: Measured, main: str | None) -> dict[str, Any]:
     task = results.task
     details: dict[str, Any] = {
         "curves": results.history,
         "config": {**run.resolved(), **results.training},
         "data": {"fingerprints": fingerprints(results.data)},
         "notes": [
-            task.labels.note,
+            *([task.note] if task.note else []),
             *(f"changed in the middle, {told}" for told in results.training.get("changed", [])),
             *getattr(results.data, "tuner_notes", {}).get("warnings", []),
-            f"probe: {results.start.note}",
+            f"probe: {results.probe}",
             *([] if run.verify else [NOT_VERIFIED]),
         ],
     }
-    if main:
-        texts = results.data[main]["text"][:]
-        details |= describe(task.problem, results.logits[main], references[main], task.labels.names, texts)
-    return details
+    if main is None:
+        return details
+    kept, ready, rows = results.kept[main], results.ready[main], results.data[main]
+    if not task.probes:
+        return details | {"errors": task.worst(kept, ready, rows, results.processor)}
+    references = np.asarray(ready.with_format(None)["labels"])
+    return details | describe(task.problem, np.asarray(kept), references, task.label_names, rows["text"][:])
 
 
 def _shape(model: Any) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""The transformers Trainer with five things changed: loss scaling, batch order, finite numbers, stalls, what is saved."""
+"""The transformers Trainer with six things changed: loss scaling, batch order, evaluation, finite numbers, stalls, what is
+saved."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,14 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import UsageError
+from hf_tuner.evaluation.loop import Kept, keep_outputs
 from hf_tuner.faults import in_plain_words, plainly
 from hf_tuner.training.batching import LengthBatches, Rows
 from hf_tuner.training.divergence import LossLimit, not_finite, require_finite
 from hf_tuner.training.memory import fit_in_memory
+from hf_tuner.training.objective import Objective
 from hf_tuner.training.resumable import ResumableTrainer
 from hf_tuner.training.stalls import EVALUATION, LOADING, SAVING, STEP, Watch
 
@@ -24,9 +28,10 @@ from hf_tuner.training.stalls import EVALUATION, LOADING, SAVING, STEP, Watch
 class TunerTrainer(ResumableTrainer):
     """Trains with batches of similar length, optimiser plugs, and a stop at the first number that is not finite."""
 
-    def __init__(self, run: Run, arguments: TrainingArguments, model: Any, loss: Callable, collate: Callable,
-                 data: dict[str, Any], score: Callable) -> None:  # fmt: skip
-        self.run, self.method = run, catalog.load("methods", run.method)
+    def __init__(self, run: Run, task: Any, arguments: TrainingArguments, model: Any, loss: Objective, collate: Callable,
+                 data: dict[str, Any], score: Callable[[Kept], dict[str, float]] | None = None) -> None:  # fmt: skip
+        self.run, self.task, self.method = run, task, catalog.load("methods", run.method)
+        self.objective, self.collate, self.score = loss, collate, score
         self.rows_in_batch: list[int] = []
         self.rows_in_update: list[int] = []
         self.loss_of_update: torch.Tensor | float = 0.0
@@ -41,7 +46,6 @@ class TunerTrainer(ResumableTrainer):
             train_dataset=Rows(data["train"]),
             eval_dataset=Rows(data["validation"]) if "validation" in data else None,
             compute_loss_func=loss,
-            compute_metrics=score,
             callbacks=[_Epochs(self)],
         )
         self.loss_is_scaled_for_ga = True
@@ -97,13 +101,34 @@ class TunerTrainer(ResumableTrainer):
             self.limit.add(loss, step, Path(str(self.args.output_dir)))
         return norm
 
-    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> Any:
-        """Batches of every validation row: dropping the last batch is for training alone."""
-        asked, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return super().get_eval_dataloader(*args, **kwargs)
-        finally:
-            self.args.dataloader_drop_last = asked
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False,
+                     num_items_in_batch: Any = None) -> Any:  # fmt: skip
+        """The objective of a micro-batch. Its gradients are averaged over processes, and it is a sum over all: hence the factor."""
+        loss = self.objective(model, inputs, num_items_in_batch)
+        loss = loss * self.accelerator.num_processes if num_items_in_batch is not None else loss
+        return (loss, None) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor | None:
+        """Items of an update, over its micro-batches and all processes, as the task counts them."""
+        if not batch_samples:
+            return None
+        count = torch.stack([self.task.items(batch) for batch in batch_samples]).sum().to(device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def evaluation_loop(self, dataloader: Any, description: str, prediction_loss_only: bool | None = None,
+                        ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval") -> EvalLoopOutput:  # fmt: skip
+        """Scores of the validation rows, each seen once; of the outputs only what the task scores is kept."""
+        rows = self.eval_dataset.data
+        model, batch = self.accelerator.unwrap_model(self.model), self.args.per_device_eval_batch_size
+        with self.compute_loss_context_manager():
+            kept = keep_outputs(model, rows, self.collate, self.task.quick_outputs, batch, each=self._evaluating)
+        scores = self.score(kept) if self.score is not None else {}
+        metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
+
+    def _evaluating(self) -> None:
+        self.watch.beat(EVALUATION, self.state.global_step)
+        self.callback_handler.on_prediction_step(self.args, self.state, self.control)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Scores of the validation rows. Raises DivergedError when one is not finite."""
@@ -115,12 +140,6 @@ class TunerTrainer(ResumableTrainer):
         self.watch.beat(SAVING, self.state.global_step)
         super()._save_checkpoint(*args, **kwargs)
         self.watch.beat(STEP, self.state.global_step)
-
-    def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, ignore_keys: Any = None) -> Any:
-        """Logits and labels of a batch; the loss is left to `score`, which sees every row exactly once."""
-        self.watch.beat(EVALUATION, self.state.global_step)
-        _, logits, labels = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
-        return None, logits, labels
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The optimiser, with the parameter groups of the run's optimiser plug."""

@@ -14,7 +14,7 @@ from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
 from hf_tuner.models.fingerprint import weights_digest
 from hf_tuner.models.load import bare_model
-from hf_tuner.training.baselines import majority_logits
+from hf_tuner.tasks._labels import majority_logits
 from hf_tuner.training.features import Features, Reader, cached, last_linears
 from hf_tuner.training.probe import fit_linear, fit_probe, write_head
 
@@ -26,9 +26,10 @@ it. Measured with MiniLM and LoRA: banking77 96 %, fitted 93.2 %; SST-2 50 %, fi
 
 @dataclass(frozen=True)
 class WayIn:
-    """What the probe gave: its logits [rows, classes] on each evaluation split, and whether it set the head."""
+    """What the probe gave: its logits by evaluation split, and whether it set the head."""
 
-    logits: dict[str, np.ndarray]
+    logits: dict[str, list[np.ndarray]]
+    """One [classes] for each row."""
     set_head: bool
     note: str
     explained: float
@@ -44,9 +45,11 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     """
     method = catalog.load("methods", run.method)
     new_head = bool(model.tuner_notes["new_head"])
-    wanted = wants_probe(run, method, new_head)
     start = 0.0 if new_head else 1.0
-    classes = max(1, len(task.labels.names))
+    if not task.probes:
+        return WayIn({}, False, _no_probe(run, task, method), start)
+    wanted = wants_probe(run, method, new_head)
+    classes = max(1, len(task.label_names))
     if new_head:
         always = majority_logits(data["train"].with_format(None)["labels"][:], task.problem, classes, 1)
         # Softmax ignores a common shift, and numbers near 0 are the ones that a half precision holds best.
@@ -78,7 +81,24 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
         write_head(copy or own, head)
         start = known
     note = f"{len(rows):,} rows" + ("; the head starts from the frozen features (LP-FT)" if wanted else "")
-    return WayIn({s: probe(f.mean) for s, f in features.items() if s != "train"}, wanted, note, start)
+    return WayIn({s: list(probe(f.mean)) for s, f in features.items() if s != "train"}, wanted, note, start)
+
+
+def _no_probe(run: Run, task: Any, method: Any) -> str:
+    """Why there is no probe. Raises UsageError when it was asked for."""
+    # head-only trains in steps instead; lp-ft would be full fine-tuning under another name.
+    needs = getattr(method, "WAY_IN", None) == "probe" and not getattr(method, "TRAINED_BY_WAY_IN", False)
+    if run.way_in == "probe" or needs:
+        asked = f"--method {run.method}" if needs else "--way-in probe"
+        raise UsageError(
+            f"{asked}: {run.task} has no one state a row that a probe is fitted on; use --method full or lora"
+        )
+    return f"none: {run.task} reads more than one state a row"
+
+
+def trained_by_probe(method: Any, task: Any) -> bool:
+    """Whether fitting the probe is the whole training: head-only, where the task's head reads one state a row."""
+    return bool(getattr(method, "TRAINED_BY_WAY_IN", False) and task.probes)
 
 
 def wants_probe(run: Run, method: Any, new_head: bool) -> bool:

@@ -1,0 +1,81 @@
+"""Rows of tasks whose columns need more than finding: recognise the layout, convert row by row, name the bad ones."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from datasets import Dataset
+
+from hf_tuner.data.columns import parse_columns
+from hf_tuner.errors import UsageError
+from hf_tuner.tasks._task import EmptyRow, Layout, RowError, Task
+
+LOOKED_AT = 50
+"""Rows by whose content a layout is recognised."""
+NAMED = 5
+"""Rows of a kind of fault that are named."""
+ROW = "__row__"
+"""Column that carries the number of each row up to the audit, so that messages can name its place in its file."""
+AT_ONCE = 1000
+
+Place = Callable[[int], str]
+
+
+def has_layout(task: type) -> bool:
+    """Whether a task recognises layouts itself, instead of naming columns."""
+    own = getattr(task, "layout", None)
+    return own is not None and own.__func__ is not Task.layout.__func__  # type: ignore[attr-defined]
+
+
+def layout_of(rows: Dataset, task: type, given: str | None) -> Layout:
+    """The layout of rows, with what --columns says. Raises UsageError when none fits."""
+    first = list(islice(iter(rows), LOOKED_AT))
+    names = [name for name in rows.column_names if name != ROW]
+    asked = parse_columns(given, names, list(getattr(task, "columns")))  # noqa: B009 - declared by convention
+    features = {name: feature for name, feature in rows.features.items() if name != ROW}
+    return getattr(task, "layout")(features, [{k: r[k] for k in names} for r in first], asked)  # noqa: B009
+
+
+def arranged(rows: Dataset, task: type, given: str | None, *, answers: bool = True) -> Dataset:
+    """Canonical rows for predicting or measuring. Raises UsageError that names the first rows that cannot be read."""
+    layout = layout_of(rows, task, given)
+    errors: list[str] = []
+    result = convert(rows, layout, lambda number: f"row {number + 1}", errors)
+    if errors:
+        raise UsageError("\n".join(errors))
+    hidden = () if answers else getattr(task, "targets", ())
+    return result.remove_columns([name for name in result.column_names if name in (*hidden, ROW)])
+
+
+def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, drop_empty: bool = False) -> Dataset:
+    """Canonical rows, each with its number (`ROW`) when it had one; `errors` gets what cannot be read, by kind of fault.
+
+    With `drop_empty`, rows with nothing in them are left out. `place` turns a row's number into words.
+    """
+    faults: dict[str, list[int]] = {}
+    whole = list(_converted(rows, layout, faults, drop_empty))
+    for text, numbers in faults.items():
+        named = ", ".join(place(number) for number in numbers[:NAMED]) + (", …" if len(numbers) > NAMED else "")
+        errors.append(f"{named}: {text}" + (f" ({len(numbers):,} rows)" if len(numbers) > 1 else ""))
+    return _dataset(whole)
+
+
+def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop: bool) -> Iterator[dict[str, Any]]:
+    for start in range(0, len(rows), AT_ONCE):
+        batch: Mapping[str, Sequence[Any]] = rows[start : start + AT_ONCE]
+        names = [name for name in batch if name != ROW]
+        for offset in range(len(batch[names[0]])):
+            number = int(batch[ROW][offset]) if ROW in batch else start + offset
+            try:
+                row = layout.convert({name: batch[name][offset] for name in names})
+            except EmptyRow as error:
+                if not drop:
+                    faults.setdefault(f"{error}; --drop-empty skips such rows", []).append(number)
+            except RowError as error:
+                faults.setdefault(str(error), []).append(number)
+            else:
+                yield {**row, ROW: number}
+
+
+def _dataset(rows: list[dict[str, Any]]) -> Dataset:
+    return Dataset.from_list(rows) if rows else Dataset.from_dict({})

@@ -1,0 +1,266 @@
+"""What every task says of itself, with the answers that suit most: the contract that the verbs rely on.
+
+A task is a frozen value of pure functions. What it reads, which auto class it loads, how rows become tensors, what is
+kept of a model's outputs, how that is scored, and what becomes an answer for a user. `predict`, `evaluate`, `merge` and
+training use the very same functions.
+
+Words used here: *rows* are the data's, with the task's canonical columns; *ready* is what `encode` (and `pack`) made of
+them, which may be more or fewer; *kept* is a list with one small array for each row of *ready*.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hf_tuner.config import Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Weighted = Callable[[Any], Any]
+"""A score as a function of row weights, [samples, rows] → [samples]: how often each row was drawn."""
+CHARACTERS_PER_TOKEN = 20
+"""Texts are cut at this many characters per allowed token before tokenising: a 1 MB row must not cost minutes."""
+
+
+class RowError(ValueError):
+    """One row cannot be used; the message says why, and whoever reads the rows adds where it stands."""
+
+
+class EmptyRow(RowError):
+    """One row has nothing in it; --drop-empty leaves such rows out."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How raw rows become rows with the task's canonical columns."""
+
+    name: str
+    """What was recognised, for the screen: "chat messages", "SQuAD"."""
+    columns: Mapping[str, str]
+    """Canonical name → column of the data."""
+    convert: Callable[[dict[str, Any]], dict[str, Any]]
+    """A raw row as a canonical one. Raises RowError."""
+
+
+@dataclass
+class Findings:
+    """What a task's audit found in canonical rows."""
+
+    errors: list[tuple[str, int, str]] = field(default_factory=list)
+    """(split, row counted from 0, what is wrong)."""
+    warnings: list[str] = field(default_factory=list)
+    lines: dict[str, str] = field(default_factory=dict)
+    """Shown on the screen: short name → text."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """For the report; never a row's text."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Scores of one split, headline first, each over `rows` units that the bootstrap draws (rows, documents, blocks)."""
+
+    scores: Mapping[str, Weighted]
+    rows: int
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How a stranger uses a saved model: for the card's code, which a test runs."""
+
+    reads: str
+    """Columns of a file given to `hf-tuner predict`: "a column `text`"."""
+    example: str
+    """An argument of `predict`, as Python source: '["a text", "another"]'."""
+    answer: str
+    """One sentence on what comes back."""
+    options: tuple[str, ...] = ()
+    """Further arguments of the transformers pipeline, as source; used when `lines` is empty."""
+    verb: str = "classify"
+    """What the pipeline is called in the code."""
+    imports: tuple[str, ...] = ()
+    """Names that `lines` need from transformers, beside the auto class and AutoTokenizer."""
+    lines: tuple[str, ...] = ()
+    """Code that uses `model` and `tokenizer` and prints answers, for tasks without a pipeline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The parts that most tasks share. A task's file defines one subclass, and a `Config` when it has settings."""
+
+    name: ClassVar[str]
+    auto_model: ClassVar[str]
+    pipeline: ClassVar[str]
+    """The Hub's name of the task: `pipeline_tag` of the card."""
+    columns: ClassVar[Mapping[str, tuple[str, ...]]]
+    """Canonical column → names it goes by, in order of preference."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    targets: ClassVar[tuple[str, ...]] = ("label",)
+    """Canonical columns that hold answers: not needed to predict."""
+    texts: ClassVar[tuple[str, ...]] = ("text",)
+    """Canonical columns by which two rows are called the same (repeats, and rows of test that stand in train)."""
+    probes: ClassVar[bool] = False
+    """Whether a linear model on one frozen state a row makes sense: the probe, head-only in seconds, LP-FT."""
+    pools: ClassVar[bool] = False
+    """Whether the head reads one state a row, so that --pooling means something."""
+    new_head: ClassVar[bool] = True
+    """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
+    for language models, whose output layer is pretrained and stays."""
+    before: ClassVar[bool] = False
+    """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
+
+    # --- from data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any], run: Run) -> "Task":
+        """The task for these rows, with the settings of the run."""
+        return cls(**settings_of(cls, run))
+
+    @classmethod
+    def restore(cls, saved: Mapping[str, Any]) -> "Task":
+        """The task of a saved run, from its manifest."""
+        return cls(**{f.name: _tuples(saved[f.name]) for f in fields(cls) if f.name in saved})
+
+    def manifest(self) -> dict[str, Any]:
+        """What `restore` needs, as plain data."""
+        return {f.name: _lists(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def layout(cls, features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]) -> Layout:
+        """How the columns of raw rows become canonical ones, from their features and the first rows.
+
+        `given` is what --columns says. Raises UsageError when no layout fits. Tasks whose columns only need finding
+        leave this out.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def audit(cls, data: Mapping[str, Any], run: Run) -> Findings:
+        """What is wrong, odd or worth a line in the canonical rows of all splits."""
+        return Findings()
+
+    def prepare(self, rows: Any) -> Any:
+        """Rows of another data set in the terms of this (saved) task, such as class ids by name."""
+        return rows
+
+    @property
+    def note(self) -> str:
+        """What was decided about the data, in one sentence; "" when there was nothing to decide."""
+        return ""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Class names in the order of the model's outputs; empty when there are no classes."""
+        return ()
+
+    # --- the model
+
+    def config_options(self) -> dict[str, Any]:
+        """Keyword arguments of the model's configuration."""
+        return {}
+
+    # --- rows to tensors
+
+    def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
+        """A batched function from rows to token ids and `length`; a closure over plain values (see design: caches)."""
+        raise NotImplementedError
+
+    def pack(self, ready: Any, split: str, max_length: int) -> Any:
+        """Encoded rows of one split joined or cut further; as they are by default."""
+        return ready
+
+    def collate(self, processor: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+        """A function from encoded rows to one padded batch of tensors. Rows whose number is -1 are filler (see `Rows`)."""
+        raise NotImplementedError
+
+    def masks(self, ready: Any) -> list[tuple[str, bool, str]]:
+        """Proofs (name, passed, detail) that the loss covers what it should in the encoded training rows."""
+        return []
+
+    def example(self, processor: Any, ready: Any) -> str:
+        """One encoded training row as a person reads it, what the loss covers marked; "" shows nothing."""
+        return ""
+
+    # --- training
+
+    def items(self, batch: Mapping[str, Any]) -> "torch.Tensor":
+        """Over how many items the batch's loss is a sum: labels that are not masked."""
+        return batch["labels"].ne(-100).sum()
+
+    def loss(self, model: Any, batch: dict[str, Any], plug: Callable[..., Any] | None = None) -> "torch.Tensor":
+        """The loss summed over the batch's items; `plug` is (logits [items, classes], labels [items]) → losses [items]."""
+        raise NotImplementedError
+
+    # --- measuring
+
+    def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
+        """What is kept of a batch, one array for each of its rows: logits, spans, embeddings or generated ids."""
+        raise NotImplementedError
+
+    def quick_outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
+        """As `outputs`, for evaluations while training; cheaper where answers are expensive."""
+        return self.outputs(model, batch)
+
+    def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
+        """Scores of what was kept against the rows."""
+        raise NotImplementedError
+
+    def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
+        """A few scores for the log while training, from `quick_outputs`; the report has all, with intervals."""
+        return at_one(self.measure(kept, ready, rows))
+
+    def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
+        """What costs nothing, in the form of `outputs`: name → kept. `train` are encoded training rows."""
+        return {}
+
+    def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
+        """What `predict` gives for each of the data's rows: a dictionary of plain values, the answer first."""
+        raise NotImplementedError
+
+    def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
+        """The worst answers, worst first: {"text", "expected", "predicted", "score"} (score: how sure or how bad)."""
+        return []
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Rows without answers, to compare two models on where the run's own data is not at hand."""
+        raise NotImplementedError
+
+    # --- words for the card
+
+    @property
+    def gives(self) -> str:
+        """What it gives for what: "one of 3 classes for a text"."""
+        raise NotImplementedError
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Sentences on what it cannot do."""
+        return ()
+
+    def usage(self, max_length: int) -> Usage:
+        """How a stranger uses the model."""
+        raise NotImplementedError
+
+
+def settings_of(task: type, run: Run) -> dict[str, Any]:
+    """The fields of a task that the run's task settings hold by the same name."""
+    config = run.task_config
+    return {f.name: getattr(config, f.name) for f in fields(task) if hasattr(config, f.name)}
+
+
+def at_one(measures: Measures) -> dict[str, float]:
+    """The scores themselves: every row drawn once."""
+    import numpy as np
+
+    weights = np.ones((1, measures.rows))
+    return {name: float(score(weights)[0]) for name, score in measures.scores.items()}
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _lists(value: Any) -> Any:
+    return list(map(_lists, value)) if isinstance(value, tuple) else value
