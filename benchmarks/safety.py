@@ -28,7 +28,6 @@ from hf_tuner.models.load import load_model, load_processor
 from hf_tuner.tasks.text_classification import TextClassification
 from hf_tuner.training.arguments import effective, training_arguments
 from hf_tuner.training.checkpoints import Store
-from hf_tuner.training.objective import objective
 from hf_tuner.training.resume import checkpoint_to_resume, identity
 from hf_tuner.training.signals import CleanStop
 from hf_tuner.training.trainer import TunerTrainer
@@ -65,7 +64,7 @@ def measure(method: str, data: str, saves: int, folder: Path) -> dict[str, float
     model = load_model(run, task)
     ready = {split: encoded(task, processor, part, 128) for split, part in rows.items()}
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), False)
-    trainer = TunerTrainer(run, task, arguments, model, objective(run, task, None), task.collate(processor), ready)
+    trainer = TunerTrainer(run, task, arguments, model, task.collate(processor), ready)
     store = Store(folder, identity(run, task, model, rows["train"], effective(arguments)), 2)
     trainer.complete(store, None, CleanStop())
     times: dict[str, list[float]] = {"plain": [], "ours": []}

@@ -31,7 +31,6 @@ from hf_tuner.models.load import load_model, load_processor, resolve_model
 from hf_tuner.tasks.text_classification import TextClassification
 from hf_tuner.training.arguments import bf16_is_native, training_arguments
 from hf_tuner.training.batching import LengthBatches, Rows
-from hf_tuner.training.objective import objective
 from hf_tuner.training.trainer import TunerTrainer
 
 BATCH = 32
@@ -139,9 +138,7 @@ def ours(data: Any, bf16: bool) -> float:
     given = {"num_train_epochs": 1, "save_strategy": "no", "bf16": bf16, "per_device_train_batch_size": BATCH}
     run = Run(**{**run.__dict__, "training": given})
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready), False)
-    trainer = TunerTrainer(
-        run, task, arguments, model, objective(run, task, None), task.collate(tokenizer), {"train": ready}
-    )
+    trainer = TunerTrainer(run, task, arguments, model, task.collate(tokenizer), {"train": ready})
     for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(callback)
     return timed(trainer.train)

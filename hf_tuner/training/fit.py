@@ -20,7 +20,6 @@ from hf_tuner.training.arguments import effective, settle_rate, training_argumen
 from hf_tuner.training.callbacks import LogFile, Progress
 from hf_tuner.training.checkpoints import Store, barrier
 from hf_tuner.training.examine import examine
-from hf_tuner.training.objective import class_weights, objective
 from hf_tuner.training.proofs import Movement, Proof, before_training, require, saved_bytes, trainable_table
 from hf_tuner.training.pushing import Pushing
 from hf_tuner.training.results import Measured, write_manifest, write_report
@@ -55,10 +54,9 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     """
     clock = Clock()
     method = catalog.load("methods", run.method)
-    config = bare_model(model).config
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
     share_padding(model, processor)
-    longest = max_length(run, processor, config) - _reserved(run, method)
+    longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
     with clock("encode"):
         ready = {split: encoded(task, processor, rows, longest, split) for split, rows in data.items()}
     masks = require(Proof(*found) for found in task.masks(ready["train"]))
@@ -134,9 +132,8 @@ def _trainer(
     """The Trainer, with the loss of the run; the method may still look at its first batches. `rows`: encoded, and the data's."""
     method = catalog.load("methods", run.method)
     ready, data = rows
-    loss = objective(run, task, class_weights(run, task, ready["train"]))
     score = (lambda kept: task.quick(kept, ready["validation"], data["validation"])) if "validation" in data else None
-    trainer = TunerTrainer(run, task, arguments, model, loss, collate, dict(ready), score)
+    trainer = TunerTrainer(run, task, arguments, model, collate, dict(ready), score)
     if hasattr(method, "initialise"):
         method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
     return trainer

@@ -20,7 +20,7 @@ from hf_tuner.faults import in_plain_words, plainly
 from hf_tuner.training.batching import LengthBatches, Rows
 from hf_tuner.training.divergence import LossLimit, not_finite, require_finite
 from hf_tuner.training.memory import fit_in_memory
-from hf_tuner.training.objective import Objective
+from hf_tuner.training.objective import class_weights, objective
 from hf_tuner.training.resumable import ResumableTrainer
 from hf_tuner.training.stalls import EVALUATION, LOADING, SAVING, STEP, Watch
 
@@ -28,24 +28,25 @@ from hf_tuner.training.stalls import EVALUATION, LOADING, SAVING, STEP, Watch
 class TunerTrainer(ResumableTrainer):
     """Trains with batches of similar length, optimiser plugs, and a stop at the first number that is not finite."""
 
-    def __init__(self, run: Run, task: Any, arguments: TrainingArguments, model: Any, loss: Objective, collate: Callable,
+    def __init__(self, run: Run, task: Any, arguments: TrainingArguments, model: Any, collate: Callable,
                  data: dict[str, Any], score: Callable[[Kept], dict[str, float]] | None = None) -> None:  # fmt: skip
         self.run, self.task, self.method = run, task, catalog.load("methods", run.method)
-        self.objective, self.collate, self.score = loss, collate, score
+        self.collate, self.score = collate, score
+        self.objective = objective(run, task, class_weights(run, task, data["train"]))
         self.rows_in_batch: list[int] = []
         self.rows_in_update: list[int] = []
         self.loss_of_update: torch.Tensor | float = 0.0
         self.limit = LossLimit(run.stop_above) if run.stop_above is not None else None
         self.train_order: LengthBatches | None = None
         self.watch = Watch(run.stall_timeout, Path(str(arguments.output_dir)), arguments.device.type)
-        fit_in_memory(arguments, model, data["train"], collate, loss)
+        fit_in_memory(arguments, model, data["train"], collate, self.objective)
         super().__init__(
             model=model,
             args=arguments,
             data_collator=_with_row_numbers(collate),
             train_dataset=Rows(data["train"]),
             eval_dataset=Rows(data["validation"]) if "validation" in data else None,
-            compute_loss_func=loss,
+            compute_loss_func=self.objective,
             callbacks=[_Epochs(self)],
         )
         self.loss_is_scaled_for_ga = True
