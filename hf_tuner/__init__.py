@@ -27,6 +27,7 @@ _HOME = {
     "Report": "report.report",
     "CausalLM": "tasks.causal_lm",
     "MaskedLM": "tasks.masked_lm",
+    "MultipleChoice": "tasks.multiple_choice",
     "TextClassification": "tasks.text_classification",
 }
 __all__ = sorted(_HOME)

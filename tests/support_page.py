@@ -41,6 +41,11 @@ REFUSED: dict[tuple[str, str], str] = {
     ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
     ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
     ("masked-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("multiple-choice", "lp-ft"): "no one state a row that a probe is fitted on",
+    **{
+        ("multiple-choice", m): "prompt methods work on text models with a known head"
+        for m in ("p-tuning", "prefix", "prompt")
+    },
 }
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 

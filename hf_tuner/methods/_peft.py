@@ -14,7 +14,9 @@ TASK_TYPES = {
     "ForQuestionAnswering": "QUESTION_ANS",
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
     "ForCausalLM": "CAUSAL_LM",
+    "ForMaskedLM": "FEATURE_EXTRACTION",
     "LMHeadModel": "CAUSAL_LM",
+    "GenerationDecoder": "CAUSAL_LM",
 }
 
 
