@@ -25,6 +25,8 @@ _HOME = {
     "predict": "evaluation.predict",
     "merge": "models.merge",
     "Report": "report.report",
+    "CausalLM": "tasks.causal_lm",
+    "MaskedLM": "tasks.masked_lm",
     "TextClassification": "tasks.text_classification",
 }
 __all__ = sorted(_HOME)

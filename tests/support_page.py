@@ -37,7 +37,11 @@ EXTRA: dict[str, dict[str, Any]] = {
 }
 """Settings that a method needs on models as small as those of the tests."""
 
-REFUSED: dict[tuple[str, str], str] = {}
+REFUSED: dict[tuple[str, str], str] = {
+    ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
+    ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("masked-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+}
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 
 
