@@ -26,6 +26,8 @@ _HOME = {
     "merge": "models.merge",
     "Report": "report.report",
     "TextClassification": "tasks.text_classification",
+    "TokenClassification": "tasks.token_classification",
+    "QuestionAnswering": "tasks.question_answering",
 }
 __all__ = sorted(_HOME)
 

@@ -281,7 +281,7 @@ def _limits(facts: Facts) -> str:
     where = f" (languages: {', '.join(text(one, 20) for one in facts.languages)})" if facts.languages else ""
     lines = [
         *task.limits,
-        f"Texts are cut at {count(facts.manifest.max_length)} tokens; what comes after is not read.",
+        _reads(task, facts.manifest.max_length),
         f"It was measured on rows like those it was trained on{where}: other languages and domains are not verified.",
         "What the base model has learned wrongly, this one may repeat.",
     ]
@@ -302,6 +302,12 @@ def _limits(facts: Facts) -> str:
     elif "bits" in facts.manifest.base["method"]:
         lines.append("The adapter was trained on a quantised base; on the unquantised one its answers differ.")
     return "\n".join(f"- {one}" for one in lines)
+
+
+def _reads(task: Any, longest: int) -> str:
+    if task.windows:
+        return f"It sees {count(longest)} tokens at a time; what is longer is read in windows that overlap."
+    return f"Texts are cut at {count(longest)} tokens; what comes after is not read."
 
 
 def _merged(facts: Facts) -> bool:

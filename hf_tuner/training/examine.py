@@ -65,7 +65,7 @@ def tokens(
     can = max_length(replace(run, max_length=None), processor, config) - reserved
     picked = rows.select(range(0, len(rows), max(1, math.ceil(len(rows) / SAMPLE))))
     # One more than the limit: what reaches it is cut. Nothing longer is ever tokenised.
-    encode = task.encode(processor, limit + 1)
+    encode = task.encode(processor, limit if task.windows else limit + 1)
     lengths = np.array(encode({n: picked[n][:] for n in picked.column_names if n != "label"})["length"])
     cut = int((lengths > limit).sum())
     half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95]))
@@ -73,6 +73,9 @@ def tokens(
     line = f"half up to {half}, 95 % up to {most} of {limit} ({looked}); "
     line += f"{share(cut / len(lengths))} of the rows are cut" if cut else "none is cut"
     facts = {"limit": limit, "p50": half, "p95": most, "looked_at": len(picked), "cut": round(cut / len(lengths), 4)}
+    if task.windows:
+        facts["windows"] = round(len(lengths) / len(picked), 4)
+        line = line.replace("none is cut", f"{len(lengths) / len(picked):.2f} windows a row, none is cut")
     if cut <= MANY_CUT * len(lengths):
         return line, facts, []
     more = f"--max-length {can} keeps more" if can > limit else "the model takes no more"

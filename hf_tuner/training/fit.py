@@ -88,6 +88,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     clock.add("train", trained.earlier)
     with clock("evaluate"):
         kept = _keep(task, trained.model, collate, ready, arguments)
+        task = task.settled(kept, ready, data)
     proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
     if arguments.should_save:
         with clock("save"):
