@@ -71,7 +71,11 @@ def per_entity(expected: Tags, predicted: Tags) -> list[dict[str, Any]]:
 def per_tag(expected: Tags, predicted: Tags) -> list[dict[str, Any]]:
     """The same of single tags, such as parts of speech."""
     pairs = [pair for row in zip(expected, predicted, strict=True) for pair in zip(*row, strict=True)]
-    found, given, wanted = (Counter(t for t, p in pairs if t == p), Counter(p for _, p in pairs), Counter(t for t, _ in pairs))
+    found, given, wanted = (
+        Counter(t for t, p in pairs if t == p),
+        Counter(p for _, p in pairs),
+        Counter(t for t, _ in pairs),
+    )
     return [_line(name, found[name], given[name], wanted[name]) for name in _by_size(wanted, given)]
 
 

@@ -17,6 +17,8 @@ NAMES = {
     "mse": "MSE",
     "mae": "MAE",
     "f1": "F1",
+    "f1_answerable": "F1 (answerable)",
+    "f1_impossible": "F1 (impossible)",
     "spearman_cosine": "Spearman (cosine)",
     "pearson_cosine": "Pearson (cosine)",
     "map": "MAP",
@@ -28,7 +30,8 @@ NAMES = {
     "rouge_l": "ROUGE-L",
 }
 ORDER = (
-    "f1", "exact_match", "spearman_cosine", "map", "bleu", "rouge_l", "margin", "perplexity",
+    "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
+    "spearman_cosine", "map", "bleu", "rouge_l", "margin", "perplexity",
     "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip

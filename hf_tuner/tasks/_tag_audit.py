@@ -21,7 +21,9 @@ def tag_findings(data: Mapping[str, Any]) -> Findings:
     found.facts["words"] = {split: sum(len(row) for row in rows) for split, rows in tags.items()}
     found.facts["tags"] = dict(counted["train"].most_common())
     if not counted["train"]:
-        found.errors.append(("train", 0, "no word of train has a tag but O: nothing to learn; is it the right column of tags?"))
+        found.errors.append(
+            ("train", 0, "no word of train has a tag but O: nothing to learn; is it the right column of tags?")
+        )
     if len({tag for row in train for tag in row}) == 1 and counted["train"]:
         found.errors.append(("train", 0, "every word of train has the same tag: nothing to learn"))
     what = "entities" if marked else "tags"
@@ -37,7 +39,9 @@ def tag_findings(data: Mapping[str, Any]) -> Findings:
         new = {name: n for name, n in counted[split].items() if name not in counted["train"]}
         if split != "train" and new and counted["train"]:
             listed = ", ".join(f"{name} ({n:,})" for name, n in Counter(new).most_common(SHOWN))
-            found.warnings.append(f"{split}: {len(new)} kinds of {what} never seen in train, which cannot be found: {listed}")
+            found.warnings.append(
+                f"{split}: {len(new)} kinds of {what} never seen in train, which cannot be found: {listed}"
+            )
     return found
 
 
@@ -55,7 +59,9 @@ def _say_marking(found: Findings, tags: Mapping[str, list[list[str]]]) -> None:
     found.facts["marking"], found.facts["repaired"] = kind, changed
     found.lines["marking"] = kind if not changed else f"{kind}, read as BIO ({changed:,} tags written differently)"
     if kind == "BIO" and wrong:
-        found.warnings.append(f"{wrong:,} tags go on with an entity (I-) that has not begun; each is read as its beginning (B-)")
+        found.warnings.append(
+            f"{wrong:,} tags go on with an entity (I-) that has not begun; each is read as its beginning (B-)"
+        )
 
 
 def _say_plain(found: Findings, names: Counter[str]) -> None:
@@ -64,6 +70,10 @@ def _say_plain(found: Findings, names: Counter[str]) -> None:
     marked = [name for name in names if MARK.fullmatch(name)]
     if marked:
         other = next(name for name in names if not MARK.fullmatch(name))
-        found.warnings.append(f'tags such as "{marked[0]}" mark entities, "{other}" does not: all are taken as plain tags')
+        found.warnings.append(
+            f'tags such as "{marked[0]}" mark entities, "{other}" does not: all are taken as plain tags'
+        )
     if names and all(name.lstrip("-").isdecimal() for name in names):
-        found.warnings.append("the tags are numbers without names, so no entities can be told from them; give their names")
+        found.warnings.append(
+            "the tags are numbers without names, so no entities can be told from them; give their names"
+        )

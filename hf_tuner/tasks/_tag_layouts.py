@@ -27,15 +27,15 @@ def tag_layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], giv
         if name not in found and column is not None:
             found[name] = column
     if "tokens" in found and not (TEXT in given or "spans" in given):
-        columns = {name: found[name] for name in ("tokens", "tags") if name in found}
+        columns = _only(found, "tokens", "tags")
         also = [c for c in features if c in wanted["tags"] and c not in columns.values()]
         more = f" (also possible: --columns tags={also[0]})" if also and "tags" in columns else ""
         return Layout(f"words{' and tags' if 'tags' in found else ''}{more}", columns, _words(columns, features))
     if TEXT in found and ("spans" in found or "tags" not in found):
-        columns = {name: found[name] for name in (TEXT, "spans") if name in found}
+        columns = _only(found, TEXT, "spans")
         return Layout(f"text{' and spans of characters' if 'spans' in found else ''}", columns, _text(columns))
     if TEXT in found:  # our own rows, as they are predicted again
-        return Layout("text and tags", {name: found[name] for name in (TEXT, "tags")}, _ready(found))
+        return Layout("text and tags", _only(found, TEXT, "tags"), _ready(found))
     close = next((c for n in ("tokens", TEXT) if (c := nearest(n, list(features)))), None)
     raise UsageError(
         f"no column of words or text; found: {', '.join(features)}\n"
@@ -44,11 +44,15 @@ def tag_layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], giv
     )
 
 
+def _only(found: Given, *names: str) -> dict[str, str]:
+    return {name: found[name] for name in names if name in found}
+
+
 def _column(features: Mapping[str, Any], first: Sequence[dict[str, Any]], name: str, accepted: Sequence[str],
             taken: set[str]) -> str | None:  # fmt: skip
     """The first accepted column whose values can be what is looked for."""
     fits = {"tokens": _is_words, "tags": _is_words, "spans": _is_spans, TEXT: _is_text}[name]
-    by_case = {column.lower(): column for column in reversed(features)}
+    by_case = {column.lower(): column for column in reversed(list(features))}
     for word in accepted:
         column = by_case.get(word)
         if column and column not in taken and fits([row[column] for row in first]):
@@ -123,7 +127,9 @@ def _text(columns: Given) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
 def _span(value: Mapping[str, Any], text: str) -> Span:
     """One span of characters. Raises RowError for one that lacks a part, or whose own `text` is another."""
-    start, end, name = (next((value[k] for k in keys if value.get(k) is not None), None) for keys in (STARTS, ENDS, NAMES))
+    start, end, name = (
+        next((value[k] for k in keys if value.get(k) is not None), None) for keys in (STARTS, ENDS, NAMES)
+    )
     if not isinstance(start, int) or not isinstance(end, int) or name is None:
         raise RowError(f"a span needs start, end and label; found {json.dumps(dict(value), default=str)[:80]}")
     said = value.get(TEXT)

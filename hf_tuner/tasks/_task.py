@@ -219,7 +219,9 @@ class Task:
         """What costs nothing, in the form of `outputs`: name → kept. `train` are encoded training rows."""
         return {}
 
-    def settled(self, kept: "Mapping[str, list[np.ndarray]]", ready: Mapping[str, Any], data: Mapping[str, Any]) -> "Task":
+    def settled(
+        self, kept: "Mapping[str, list[np.ndarray]]", ready: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> "Task":
         """This task with what can only be decided after training, such as a threshold; `kept` by evaluation split.
 
         Nothing may be decided on the rows of test.

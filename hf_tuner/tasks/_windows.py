@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 
@@ -31,14 +31,16 @@ def windows(sizes: Sequence[int], room: int, stride: int) -> list[Window]:
         if end >= count:
             break
         begin = next(
-            k for k in range(begin + 1, end + 1) if until[end] - until[k] <= stride and until[end + 1] - until[k] <= room
+            k
+            for k in range(begin + 1, end + 1)
+            if until[end] - until[k] <= stride and until[end + 1] - until[k] <= room
         )
     cuts = [0]
-    for (_, end), (begin, _) in zip(found, found[1:], strict=False):
+    for (_, end), (begin, _) in pairwise(found):
         middle = (until[begin] + until[end]) / 2
         cuts.append(next((k for k in range(begin, end) if until[k] >= middle), end))
     cuts.append(count)
-    return [Window(*place, *owned) for place, owned in zip(found, zip(cuts, cuts[1:], strict=False), strict=True)]
+    return [Window(*place, *owned) for place, owned in zip(found, pairwise(cuts), strict=True)]
 
 
 def special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:

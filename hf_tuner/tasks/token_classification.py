@@ -32,7 +32,9 @@ SAMPLES = (
 class Config:
     """How texts that are longer than the model reads are cut."""
 
-    stride: int = option(64, "Tokens that two windows of a long text share; a word is answered where it has most around it.")
+    stride: int = option(
+        64, "Tokens that two windows of a long text share; a word is answered where it has most around it."
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError for a negative stride."""
@@ -102,7 +104,10 @@ class TokenClassification(Task):
     def prepare(self, rows: Any) -> Any:
         """The same rows. Raises UsageError when their tags have nothing to do with the model's."""
         if "tags" in rows.column_names:
-            found = {tag[2:] if self.marked else tag for row in rows["tags"][:] for tag in self.plain(row)} - {"", OUTSIDE}
+            found = {tag[2:] if self.marked else tag for row in rows["tags"][:] for tag in self.plain(row)} - {
+                "",
+                OUTSIDE,
+            }
             known = {name[2:] if self.marked else name for name in self.label_names} - {"", OUTSIDE}
             if found and not found & known:
                 raise UsageError(
@@ -152,7 +157,9 @@ class TokenClassification(Task):
 
         def rows(batch: dict[str, list]) -> dict[str, list]:
             read = [split_words(row) for row in _each(batch)]
-            ids = iter(words([word[:most] for row, _ in read for word in row], [gap for _, gaps in read for gap in gaps]))
+            ids = iter(
+                words([word[:most] for row, _ in read for word in row], [gap for _, gaps in read for gap in gaps])
+            )
             made: dict[str, list] = {"input_ids": [], "length": [], "heads": [], "window": []}
             tags = [plain(row) for row in batch["tags"]] if "tags" in batch else None
             if tags is not None:
@@ -290,7 +297,7 @@ class TokenClassification(Task):
 
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """Rows with a wrong tag, by how sure of it the model was."""
-        found = []
+        found: list[dict[str, Any]] = []
         for row, logits in zip(_each(rows[:]), self._rows(kept, ready), strict=True):
             tags, sure = self._tags(logits)
             expected = self.plain(row["tags"])
@@ -298,7 +305,9 @@ class TokenClassification(Task):
             if wrong:
                 text = row["text"] if "text" in row else " ".join(row["tokens"])
                 said = (self._named(row, kind, sure) for kind in (expected, tags))
-                found.append({"text": text, **dict(zip(("expected", "predicted"), said, strict=True)), "score": max(wrong)})
+                found.append(
+                    {"text": text, **dict(zip(("expected", "predicted"), said, strict=True)), "score": max(wrong)}
+                )
         return sorted(found, key=lambda one: -one["score"])[:WORST]
 
     # --- words for the card
