@@ -44,8 +44,8 @@ def read_conll(path: Path, reading: Reading) -> list[pa.Table]:
         if not parts or parts[0] == "-DOCSTART-":
             end()
             continue
-        if line.startswith("# ") and len(parts) != columns:
-            continue
+        if line.startswith("# ") and (len(parts) != columns or not (words or TAG.fullmatch(parts[-1]))):
+            continue  # a comment, not the word "#" with its tag
         columns = columns or len(parts)
         if len(parts) != columns:
             raise UsageError(

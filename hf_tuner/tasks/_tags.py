@@ -76,7 +76,7 @@ def marking(rows: Iterable[Sequence[str]]) -> tuple[str, int]:
         before = OUTSIDE
         for tag, plain in zip(tags, bio(tags), strict=True):
             kinds.add(tag[0])
-            if tag[0] != plain[0] and tag[0] in "IMEL":
+            if plain[0] == "B" and tag[0] in "IMEL":
                 headless += 1
             if tag[0] == "B" and before[1:] != tag[1:]:
                 needless += 1  # IOB1 has no B- where no entity of the same kind stands before
