@@ -28,6 +28,8 @@ _HOME = {
     "CausalLM": "tasks.causal_lm",
     "MaskedLM": "tasks.masked_lm",
     "TextClassification": "tasks.text_classification",
+    "TokenClassification": "tasks.token_classification",
+    "QuestionAnswering": "tasks.question_answering",
 }
 __all__ = sorted(_HOME)
 

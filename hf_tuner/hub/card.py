@@ -279,7 +279,7 @@ def _length(facts: Facts) -> list[str]:
 def _longest(facts: Facts) -> str:
     longest = count(facts.manifest.max_length)
     if facts.task.splits:
-        return f"It sees at most {longest} tokens at once; longer texts were split for training and measuring."
+        return f"It sees at most {longest} tokens at once; longer texts are read in pieces."
     return f"Texts are cut at {longest} tokens; what comes after is not read."
 
 

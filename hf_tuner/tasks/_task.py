@@ -8,7 +8,7 @@ Words used here: *rows* are the data's, with the task's canonical columns; *read
 them, which may be more or fewer; *kept* is a list with one small array for each row of *ready*.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,6 +48,8 @@ class Layout:
     """Canonical name → column of the data."""
     convert: Callable[[dict[str, Any]], dict[str, Any]]
     """A raw row as a canonical one. Raises RowError."""
+    expand: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] | None = None
+    """The raw rows inside one of the data, where it nests several (the questions of an article); None when it is one."""
 
 
 @dataclass
@@ -230,6 +232,19 @@ class Task:
 
     def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
         """What costs nothing, in the form of `outputs`: name → kept. `train` are encoded training rows."""
+        return {}
+
+    def settled(
+        self, kept: "Mapping[str, list[np.ndarray]]", ready: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> "Task":
+        """This task with what can only be decided after training, such as a threshold; `kept` by evaluation split.
+
+        Nothing may be decided on the rows of test.
+        """
+        return self
+
+    def details(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, Any]:
+        """What the report's page shows beside the scores: `per_class` and the like, see `report.classification`."""
         return {}
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:

@@ -89,7 +89,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
             trained = _train(trainer, store, pushing.callbacks)
     clock.add("train", trained.earlier)
     with clock("evaluate"):
-        kept = _keep(task, trained.model, collate, ready, arguments)
+        task, kept = _settled(task, trained.model, rows, arguments)
     proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
     if arguments.should_save:
         with clock("save"):
@@ -186,6 +186,12 @@ def _keep(task: Any, model: Any, collate: Callable, ready: Mapping[str, Any], ar
     """What the task keeps of every evaluation split."""
     batch, measured = arguments.per_device_eval_batch_size, [split for split in ready if split != "train"]
     return {split: keep_outputs(model, ready[split], collate, task.outputs, batch) for split in measured}
+
+
+def _settled(task: Any, model: Any, rows: Encoded, arguments: Any) -> tuple[Any, dict[str, Kept]]:
+    """The task with what it decides after training, and what it keeps of every evaluation split."""
+    kept = _keep(task, model, rows.collate, rows.ready, arguments)
+    return task.settled(kept, rows.ready, rows.data), kept
 
 
 def _complete(kept: Mapping[str, Kept], ready: Mapping[str, Any]) -> Proof:
