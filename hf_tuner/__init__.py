@@ -25,6 +25,9 @@ _HOME = {
     "predict": "evaluation.predict",
     "merge": "models.merge",
     "Report": "report.report",
+    "CausalLM": "tasks.causal_lm",
+    "Preference": "tasks.preference",
+    "SFT": "tasks.sft",
     "TextClassification": "tasks.text_classification",
 }
 __all__ = sorted(_HOME)

@@ -33,6 +33,7 @@ KINDS = {
     ".jsonl": "json",
     ".ndjson": "json",
     ".parquet": "parquet",
+    ".txt": "text",
 }
 LINE_LIMIT = 16_000_000
 """Longest line, and longest field, in characters."""
@@ -65,7 +66,7 @@ class Reading:
 
 
 def kind_of(path: Path) -> str | None:
-    """Kind of a file by its name: csv, json or parquet; None for what is not read."""
+    """Kind of a file by its name: csv, json, parquet or text; None for what is not read."""
     name = path.name.lower().removesuffix(".gz")
     return KINDS.get(Path(name).suffix)
 
@@ -368,4 +369,10 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table
 
 
-_READERS = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet}
+def _read_text(path: Path, reading: Reading) -> list[pa.Table]:
+    from hf_tuner.data.textfiles import read_text
+
+    return read_text(path, reading)
+
+
+_READERS = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet, "text": _read_text}

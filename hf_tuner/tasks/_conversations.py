@@ -5,7 +5,7 @@ A message is {"role", "content", "more"}: `more` holds what else the message has
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hf_tuner import catalog
@@ -19,8 +19,8 @@ SPOKEN = {"human": "user", "gpt": "assistant", "bot": "assistant", "chatgpt": "a
 """Other words for the roles."""
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "chat")
 COLUMNS = {
-    "messages": MESSAGES,
     "prompt": ("prompt", "instruction", "question", "query", "input"),
+    "messages": MESSAGES,
     "completion": ("completion", "response", "output", "answer", "reply", "target"),
     "input": ("input", "context"),
     "system": ("system", "system_prompt"),
@@ -218,6 +218,3 @@ def _named(names: Iterable[str], wanted: Sequence[str]) -> str:
     """The first of `wanted` among the names, whatever their case."""
     found = {name.lower(): name for name in names}
     return next((found[name] for name in wanted if name in found), "")
-
-
-Convert = Callable[[dict[str, Any]], dict[str, Any]]

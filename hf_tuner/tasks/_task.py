@@ -34,6 +34,10 @@ class EmptyRow(RowError):
     """One row has nothing in it; --drop-empty leaves such rows out."""
 
 
+class BlankRow(EmptyRow):
+    """A row with nothing in it where that is usual, as between the paragraphs of raw text: left out without ado."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How raw rows become rows with the task's canonical columns."""
@@ -110,6 +114,8 @@ class Task:
     new_head: ClassVar[bool] = True
     """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
     for language models, whose output layer is pretrained and stays."""
+    splits: ClassVar[bool] = False
+    """Whether a row that is too long becomes several encoded ones, instead of being cut."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 
@@ -163,6 +169,18 @@ class Task:
         """Keyword arguments of the model's configuration."""
         return {}
 
+    def dress(self, processor: Any) -> str:
+        """Change the processor (in place) into one that this task reads with, such as by a chat template.
+
+        Called where a processor is loaded, for training and with a saved run, whose processor is saved as it is then.
+        Returns what was done, for the screen; "" when nothing was.
+        """
+        return ""
+
+    def suit(self, model: Any, max_length: int) -> "Task":
+        """The task once its model is known, with what can only be found by asking the model; the same by default."""
+        return self
+
     # --- rows to tensors
 
     def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
@@ -174,7 +192,11 @@ class Task:
         return ready
 
     def collate(self, processor: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        """A function from encoded rows to one padded batch of tensors. Rows whose number is -1 are filler (see `Rows`)."""
+        """A function from encoded rows to one padded batch of tensors.
+
+        Rows for training have their number as "row" (-1: filler, which must count for nothing; see `Rows`) and the
+        epoch they are dealt in as "epoch".
+        """
         raise NotImplementedError
 
     def masks(self, ready: Any) -> list[tuple[str, bool, str]]:
@@ -182,7 +204,8 @@ class Task:
         return []
 
     def example(self, processor: Any, ready: Any) -> str:
-        """One encoded training row as a person reads it, what the loss covers marked; "" shows nothing."""
+        """One encoded training row as a person reads it, what the loss covers between ⟦ and ⟧; "" shows
+        nothing."""
         return ""
 
     # --- training

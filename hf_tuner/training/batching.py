@@ -17,10 +17,12 @@ from hf_tuner.faults import die_with_parent, plainly
 
 WINDOW = 50
 """Batches that are sorted together; larger pads less and mixes less."""
+EPOCH = 1 << 40
+"""An index is epoch × EPOCH + row: data workers learn the epoch with the row, also those that outlive one."""
 
 
 class Rows(Dataset):
-    """Encoded rows with their numbers. An index past the end is filler: row 0 with its label masked out."""
+    """Encoded rows with their number and epoch. A row past the end is filler: row 0 with its labels masked out."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -37,10 +39,11 @@ class Rows(Dataset):
         if not self.alone and get_worker_info() is not None:
             die_with_parent(signal.SIGKILL)  # a data worker that hangs would outlive a killed run
             self.alone = True
+        places = [divmod(index, EPOCH) for index in indices]
         count = len(self.data)
-        rows = self._fetch([i if i < count else 0 for i in indices])
-        return [{**row, "labels": masked(row["labels"]), "row": -1} if i >= count else {**row, "row": i}
-                for i, row in zip(indices, rows, strict=True)]  # fmt: skip
+        rows = self._fetch([i if i < count else 0 for _, i in places])
+        return [{**row, "row": i, "epoch": epoch} if i < count else {**filler(row), "epoch": epoch}
+                for (epoch, i), row in zip(places, rows, strict=True)]  # fmt: skip
 
     def _fetch(self, indices: list[int]) -> list[dict[str, Any]]:
         try:
@@ -82,11 +85,17 @@ class LengthBatches(Sampler[int]):
         ordered = np.concatenate([w[np.argsort(self.lengths[w], kind="stable")] for w in windows]) if windows else order
         whole = len(ordered) // self.update * self.update
         batches = ordered[:whole].reshape(-1, self.update)
-        yield from batches[random.permutation(len(batches))].ravel().tolist()
-        yield from ordered[whole:].tolist()
-        yield from range(len(ordered), len(self))
+        first = self.epoch * EPOCH
+        yield from (first + batches[random.permutation(len(batches))].ravel()).tolist()
+        yield from (first + ordered[whole:]).tolist()
+        yield from range(first + len(ordered), first + len(self))
+
+
+def filler(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that no loss and no count sees."""
+    return {**row, **({"labels": masked(row["labels"])} if "labels" in row else {}), "row": -1}
 
 
 def masked(label: Any) -> Any:
-    """A label that no loss and no count sees."""
-    return [-100.0] * len(label) if isinstance(label, list) else -100
+    """A label, or a nested list of labels, that no loss and no count sees."""
+    return [masked(one) for one in label] if isinstance(label, list) else -100

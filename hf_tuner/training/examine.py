@@ -69,6 +69,8 @@ def tokens(
     lengths = np.array(encode({n: picked[n][:] for n in picked.column_names if n != "label"})["length"])
     cut = int((lengths > limit).sum())
     half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95]))
+    if task.splits:
+        return _split(lengths, limit)
     looked = "all rows" if len(picked) == len(rows) else f"{count(len(picked))} rows looked at"
     line = f"half up to {half}, 95 % up to {most} of {limit} ({looked}); "
     line += f"{share(cut / len(lengths))} of the rows are cut" if cut else "none is cut"
@@ -77,6 +79,13 @@ def tokens(
         return line, facts, []
     more = f"--max-length {can} keeps more" if can > limit else "the model takes no more"
     return line, facts, [f"train: {share(cut / len(lengths))} of the rows have over {limit} tokens and are cut; {more}"]
+
+
+def _split(lengths: np.ndarray, limit: int) -> tuple[str, dict[str, int | float], list[str]]:
+    """The line and the facts of a task that makes several rows of a long one."""
+    half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95])) if len(lengths) else (0, 0)
+    line = f"pieces of up to {limit}, longer rows are split: half up to {half}, 95 % up to {most}"
+    return line, {"limit": limit, "p50": half, "p95": most, "looked_at": len(lengths), "cut": 0.0}, []
 
 
 def disk(run: Run, task: Any, rows: int) -> tuple[str, dict[str, int]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.console import count, say
+from hf_tuner.console import count, say, say_marked
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
@@ -57,11 +57,12 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
+    task = task.suit(model, longest)
     with clock("encode"):
         ready = {split: encoded(task, processor, rows, longest, split) for split, rows in data.items()}
     masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
-        say(f"  example   {shown}")
+        say_marked(f"  example   {shown}")
     collate = task.collate(processor)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, method, model))
