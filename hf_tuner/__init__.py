@@ -28,6 +28,7 @@ _HOME = {
     "CausalLM": "tasks.causal_lm",
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
+    "MaskedLM": "tasks.masked_lm",
     "TextClassification": "tasks.text_classification",
 }
 __all__ = sorted(_HOME)

@@ -276,7 +276,7 @@ def _length(facts: Facts) -> list[str]:
     )
 
 
-def _length(facts: Facts) -> str:
+def _longest(facts: Facts) -> str:
     longest = count(facts.manifest.max_length)
     if facts.task.splits:
         return f"It sees at most {longest} tokens at once; longer texts were split for training and measuring."
@@ -288,7 +288,7 @@ def _limits(facts: Facts) -> str:
     where = f" (languages: {', '.join(text(one, 20) for one in facts.languages)})" if facts.languages else ""
     lines = [
         *task.limits,
-        _length(facts),
+        _longest(facts),
         f"It was measured on rows like those it was trained on{where}: other languages and domains are not verified.",
         "What the base model has learned wrongly, this one may repeat.",
     ]

@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from hf_tuner import catalog
+from hf_tuner.config import Run
 from hf_tuner.console import count
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._task import BlankRow, Findings, Layout, Measures, RowError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 COLUMNS = {"text": ("text", "content", "document", "raw_content", "article", "story", "passage", "body", "sentence")}
 """Names that raw text goes by, in order of preference."""
+LONGEST = 512
+"""What --max-length is when nothing is asked for."""
 SHOWN = 60
 """Tokens of the example on the screen."""
 LOOKED_AT = 1000
@@ -46,6 +49,13 @@ def raw_text(features: Mapping[str, Any], first: Sequence[dict[str, Any]], given
         return {"text": text}
 
     return Layout("raw text", {"text": column}, convert)
+
+
+def require_block(size: int | None, run: Run) -> None:
+    """Raise UsageError for blocks longer than --max-length."""
+    longest = run.max_length or LONGEST
+    if size and size > longest:
+        raise UsageError(f"--block-size {size} is more than --max-length ({longest}); add --max-length {size}")
 
 
 def looked_over(data: Mapping[str, Any]) -> Findings:

@@ -10,6 +10,8 @@ over the whole row, or learned places that cannot be told, does neither: then no
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hf_tuner.console import count, say
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -19,6 +21,10 @@ SAID = {
     OFF: "one text a row: this model cannot keep packed texts apart",
     POSITIONS: "texts share blocks of {length} tokens, kept apart by position ids that restart ({attention} attention)",
     MASK: "texts share blocks of {length} tokens, kept apart by a block-diagonal mask ({attention} attention)",
+}
+NOTES = {
+    POSITIONS: "texts were packed, kept apart by position ids",
+    MASK: "texts were packed, kept apart by a block-diagonal mask",
 }
 AT_ONCE = 4096
 """Blocks that are put together at once."""
@@ -50,6 +56,21 @@ def blocks(lengths: "Sequence[int] | np.ndarray", size: int) -> list[list[int]]:
         made[at].append(row)
         rooms.setdefault(room - need, []).append(at)
         open_rooms |= 1 << (room - need)
+    return made
+
+
+def settled(model: Any, length: int, *, causal: bool) -> tuple[str, int]:
+    """`style`, said on the screen."""
+    found, start = style(model, length, causal=causal)
+    say(f"  packing   {SAID[found].format(length=length, attention=attention_of(model))}")
+    return found, start
+
+
+def filled(ready: Any, size: int) -> Any:
+    """`packed`, with how full the blocks are said on the screen."""
+    made = packed(ready, size)
+    full = sum(made["length"][:]) / max(1, len(made) * size)
+    say(f"  packed    {count(len(ready))} texts in {count(len(made))} blocks, {full:.1%} full")
     return made
 
 

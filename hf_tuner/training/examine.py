@@ -83,8 +83,8 @@ def tokens(
 
 def _split(lengths: np.ndarray, limit: int) -> tuple[str, dict[str, int | float], list[str]]:
     """The line and the facts of a task that makes several rows of a long one."""
-    half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95])) if len(lengths) else (0, 0)
-    line = f"pieces of up to {limit}, longer rows are split: half up to {half}, 95 % up to {most}"
+    half, most, top = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95, 100])) if len(lengths) else (0, 0, 0)
+    line = f"pieces of up to {top}, what is longer is split: half up to {half}, 95 % up to {most}"
     return line, {"limit": limit, "p50": half, "p95": most, "looked_at": len(lengths), "cut": 0.0}, []
 
 
