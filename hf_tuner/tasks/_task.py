@@ -9,10 +9,12 @@ them, which may be more or fewer; *kept* is a list with one small array for each
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hf_tuner import catalog
 from hf_tuner.config import Run
+from hf_tuner.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -219,6 +221,16 @@ class Task:
         """What `predict` gives for each of the data's rows: a dictionary of plain values, the answer first."""
         raise NotImplementedError
 
+    def answering(self, **settings: Any) -> "Task":
+        """The task as `predict` uses it, with settings that are changed there: this one with other values of its fields.
+
+        A task whose users want something else than what is measured (a language model is measured by how likely texts
+        are and used to write them) returns another task: its `encode`, `pack`, `collate`, `outputs` and `answers` serve
+        `predict`. Raises UsageError for a setting that it does not have, or a value of another kind.
+        """
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: _setting(name, value, known) for name, value in settings.items()})
+
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The worst answers, worst first: {"text", "expected", "predicted", "score"} (score: how sure or how bad)."""
         return []
@@ -256,6 +268,21 @@ def at_one(measures: Measures) -> dict[str, float]:
 
     weights = np.ones((1, measures.rows))
     return {name: float(score(weights)[0]) for name, score in measures.scores.items()}
+
+
+def _setting(name: str, value: Any, known: Mapping[str, Any]) -> Any:
+    """A setting's value in the kind of its present one; words of a command line are read as such."""
+    if name not in known:
+        plain = [n for n, present in known.items() if isinstance(present, int | float | str)]
+        raise UsageError(catalog.unknown("setting", name, plain))
+    kind = type(known[name])
+    if isinstance(value, str) and kind in (bool, int, float):
+        try:
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (ValueError, KeyError) as error:
+            what = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+            raise UsageError(f"{name}={value}: expected {what}, such as {known[name]}") from error
+    return value
 
 
 def _tuples(value: Any) -> Any:
