@@ -25,6 +25,8 @@ _HOME = {
     "predict": "evaluation.predict",
     "merge": "models.merge",
     "Report": "report.report",
+    "Reranking": "tasks.reranking",
+    "SentenceSimilarity": "tasks.sentence_similarity",
     "TextClassification": "tasks.text_classification",
 }
 __all__ = sorted(_HOME)
