@@ -26,6 +26,7 @@ from hf_tuner.training.pushing import Pushing
 from hf_tuner.training.results import Measured, write_manifest, write_report
 from hf_tuner.training.resume import checkpoint_to_resume, identity
 from hf_tuner.training.signals import clean_stop
+from hf_tuner.training.streaming import StreamedRows
 from hf_tuner.training.trainer import TunerTrainer
 from hf_tuner.training.way_in import WayIn, trained_by_probe, way_in
 
@@ -60,11 +61,11 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
     with clock("encode"):
-        ready = {split: encoded(task, processor, rows, longest, split) for split, rows in data.items()}
+        rows = _encoded(task, processor, data, longest)
+    ready, collate = rows.ready, rows.collate
     masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
         say(f"  example   {shown}")
-    collate = task.collate(processor)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, task, model, longest))
     proofs = require([*before_training(model, method.SAVES), *masks])
@@ -78,13 +79,13 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         before = _keep(task, model, collate, ready, arguments) if task.before else {}
     free = {"before": before, "probe": start.logits}
     settle_rate(run, arguments, start.explained)
-    _announce(model, arguments, len(ready["train"]), method.SAVES)
+    _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
     with clock("train"):
         if trained_by_probe(method, task):
             trained = _fitted(model, start)
         else:
             this = identity(run, task, model, data["train"], effective(arguments))
-            trainer = _trainer(run, task, model, collate, (ready, data), arguments)
+            trainer = _trainer(run, task, model, arguments, rows)
             store = Store(run.folder, this, arguments.save_total_limit)
             trained = _train(trainer, store, pushing.callbacks)
     clock.add("train", trained.earlier)
@@ -111,6 +112,16 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """The data's rows, the same encoded, how rows are encoded, and how those become batches."""
+
+    data: Any
+    ready: dict[str, Any]
+    encode: Callable[[Any], Any]
+    collate: Callable
+
+
+@dataclass(frozen=True)
 class Trained:
     """A model after training, what was proved on the way, and the log."""
 
@@ -123,19 +134,28 @@ class Trained:
     """Settings that --allow-changed let in, and after which step."""
 
 
+def _encoded(task: Any, processor: Any, data: Any, longest: int) -> Encoded:
+    def encode(rows: Any, split: str = "train") -> Any:
+        return encoded(task, processor, rows, longest, split)
+
+    ready = {split: encode(rows, split) for split, rows in data.items()}
+    return Encoded(data, ready, encode, task.collate(processor))
+
+
 def _fitted(model: Any, start: WayIn) -> Trained:
     """A model whose training was the way in: the head that was fitted on frozen features."""
     return Trained(model, require([Proof("the head is fitted on frozen features", start.set_head, start.note)]), [])
 
 
-def _trainer(
-    run: Run, task: Any, model: Any, collate: Callable, rows: tuple[Mapping[str, Any], Any], arguments: Any
-) -> TunerTrainer:
-    """The Trainer, with the loss of the run; the method may still look at its first batches. `rows`: encoded, and the data's."""
+def _trainer(run: Run, task: Any, model: Any, arguments: Any, rows: Encoded) -> TunerTrainer:
+    """The Trainer, with the loss of the run; the method may still look at its first batches."""
     method = catalog.load("methods", run.method)
-    ready, data = rows
+    data, ready = rows.data, rows.ready
     score = (lambda kept: task.quick(kept, ready["validation"], data["validation"])) if "validation" in data else None
-    trainer = TunerTrainer(run, task, arguments, model, collate, dict(ready), score)
+    trainer = TunerTrainer(run, task, arguments, model, rows.collate, ready, score)
+    if stream := getattr(data, "tuner_stream", None):
+        update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        trainer.train_dataset = StreamedRows(stream, data["train"], rows.encode, update, arguments.seed)
     if hasattr(method, "initialise"):
         method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
     return trainer
@@ -203,11 +223,11 @@ def _finish(run: Run, task: Any, model: Any, longest: int) -> Callable[[Path], N
     return finish if files or hasattr(method, "finish") else None
 
 
-def _announce(model: Any, arguments: Any, rows: int, saves: str) -> None:
+def _announce(model: Any, arguments: Any, rows: str, saves: str) -> None:
     ran = effective(arguments)
     length = f"{arguments.max_steps} updates" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     say(
-        f"  training  {length} of {count(rows)} rows, batch "
+        f"  training  {length} of {rows}, batch "
         f"{arguments.train_batch_size} × {arguments.gradient_accumulation_steps} × {arguments.world_size}, "
         f"learning rate {arguments.learning_rate:g}, {ran['precision']}; will save {saved_bytes(model, saves) / 1e6:.1f} MB"
     )
