@@ -29,6 +29,8 @@ _HOME = {
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
     "MaskedLM": "tasks.masked_lm",
+    "Reranking": "tasks.reranking",
+    "SentenceSimilarity": "tasks.sentence_similarity",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "QuestionAnswering": "tasks.question_answering",

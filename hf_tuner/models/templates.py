@@ -79,9 +79,7 @@ def render(
     return made.text
 
 
-def render_all(
-    template: str, values: Sequence[Mapping[str, Any]], where: str = "the chat template"
-) -> list[Rendered]:
+def render_all(template: str, values: Sequence[Mapping[str, Any]], where: str = "the chat template") -> list[Rendered]:
     """The texts that a template makes of many conversations, AT_ONCE in a process; errors as for `render`.
 
     Each of `values` is what the template may read: {"messages": …, "add_generation_prompt": …}.

@@ -201,7 +201,11 @@ def _is_chat(first: Sequence[dict[str, Any]], name: str) -> bool:
 def _pair(names: Sequence[str], given: Mapping[str, str]) -> tuple[str, str, str]:
     """Name of the layout and its two columns; the second is "" where there are no answers."""
     if "prompt" in given:
-        return "prompts and completions", given["prompt"], given.get("completion") or _named(names, COLUMNS["completion"])
+        return (
+            "prompts and completions",
+            given["prompt"],
+            given.get("completion") or _named(names, COLUMNS["completion"]),
+        )
     for both in (True, False):
         for kind, asks, answers in PAIRS:
             prompt, completion = _named(names, asks), given.get("completion") or _named(names, answers)

@@ -35,9 +35,7 @@ TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 """How turns begin in dialogues that are one text (HH-RLHF)."""
 
 
-def preference_layout(
-    features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]
-) -> Layout:
+def preference_layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]) -> Layout:
     """Pairs, judged completions, or (to predict) prompts alone. Raises UsageError when none fits."""
     names = {name.lower(): name for name in features}
     found = {name: given.get(name) or next((names[n] for n in known if n in names), "")
@@ -68,7 +66,9 @@ def _pair(row: Mapping[str, Any], columns: Mapping[str, str], beside: Mapping[st
     sides = [row.get(columns[name]) for name in ("chosen", "rejected")]
     if "prompt" in columns and row.get(columns["prompt"]):
         prompt = said(row[columns["prompt"]], "user", columns["prompt"])
-        answers = [_answer(side, columns[name], prompt) for name, side in zip(("chosen", "rejected"), sides, strict=True)]
+        answers = [
+            _answer(side, columns[name], prompt) for name, side in zip(("chosen", "rejected"), sides, strict=True)
+        ]
     else:
         talks = [_dialogue(side, columns[name]) for name, side in zip(("chosen", "rejected"), sides, strict=True)]
         same = next((i for i, (a, b) in enumerate(zip(*talks, strict=False)) if a != b), min(map(len, talks)))
@@ -112,7 +112,11 @@ def _label(value: Any) -> int:
 
 
 def pair_losses(
-    loss: str, logps: "torch.Tensor", reference: "torch.Tensor | None", tokens: "torch.Tensor", settings: Mapping[str, float]
+    loss: str,
+    logps: "torch.Tensor",
+    reference: "torch.Tensor | None",
+    tokens: "torch.Tensor",
+    settings: Mapping[str, float],
 ) -> "torch.Tensor":
     """The loss of each pair [pairs] from log-probabilities of the answers [pairs, 2], chosen first.
 
@@ -137,7 +141,11 @@ def pair_losses(
 
 
 def judged_losses(
-    ratio: "torch.Tensor", unrelated: "torch.Tensor", good: "torch.Tensor", weight: "torch.Tensor", settings: Mapping[str, float]
+    ratio: "torch.Tensor",
+    unrelated: "torch.Tensor",
+    good: "torch.Tensor",
+    weight: "torch.Tensor",
+    settings: Mapping[str, float],
 ) -> "torch.Tensor":
     """KTO's loss of each row [rows]: Ethayarajh et al. 2024, arXiv 2402.01306, equation 7.
 

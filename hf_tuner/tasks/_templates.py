@@ -87,7 +87,9 @@ def template_text(choice: str) -> str:
         return choice
     path = Path(choice).expanduser()
     if not path.is_file():
-        raise UsageError(f"--chat-template {choice}: no such file; expected auto, {', '.join(BUILT_IN)} or a Jinja file")
+        raise UsageError(
+            f"--chat-template {choice}: no such file; expected auto, {', '.join(BUILT_IN)} or a Jinja file"
+        )
     return path.read_text(encoding="utf-8")
 
 
@@ -152,7 +154,9 @@ def _located(
         _require_rendered(made)
         spans = [[(a, b) for a, b in one.spans if b > a] for one in made]
         if loss_on == "completion":
-            spans = [found[-_spoken(row[1]) :] if _spoken(row[1]) else [] for found, row in zip(spans, rows, strict=True)]
+            spans = [
+                found[-_spoken(row[1]) :] if _spoken(row[1]) else [] for found, row in zip(spans, rows, strict=True)
+            ]
         return [one.text for one in made], spans
     return _by_prefixes(tokenizer, chat, rows, whole, loss_on == "completion")
 
@@ -185,7 +189,9 @@ def _by_prefixes(
     return texts[: len(rows)], spans
 
 
-def _labelled(tokenizer: Any, ids: list[int], spans: list[tuple[int, int]], end: int, how: tuple[bool, bool, int]) -> Encoded:
+def _labelled(
+    tokenizer: Any, ids: list[int], spans: list[tuple[int, int]], end: int, how: tuple[bool, bool, int]
+) -> Encoded:
     """Tokens with their labels: each span is learnt with its end token, which is put there where it is missing.
 
     `how`: whether everything is learnt, whether the text was cut, how many tokens are kept.

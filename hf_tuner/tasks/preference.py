@@ -27,7 +27,9 @@ class Config:
     preference_loss: str = option(
         "dpo", "Loss: dpo, ipo, orpo, simpo (pairs of answers) or kto (answers judged alone).", preferences.LOSSES
     )
-    beta: float | None = option(None, "How closely the model keeps to its start, scale of rewards (default: 0.1; simpo 2).")
+    beta: float | None = option(
+        None, "How closely the model keeps to its start, scale of rewards (default: 0.1; simpo 2)."
+    )
     simpo_gamma: float = option(0.5, "simpo: by how much a chosen answer should be ahead.")
     desirable_weight: float = option(1.0, "kto: weight of good answers.")
     undesirable_weight: float = option(1.0, "kto: weight of bad answers.")
@@ -104,7 +106,9 @@ class Preference(chat.ChatTask):
     def note(self) -> str:
         """Which loss, and what it is set beside."""
         beside = "; the reference is the model before training, its answers' probabilities were computed once"
-        return f"{self.preference_loss} with beta {self.settings['beta']:g}" + (beside if self.refers else ", without a reference")
+        return f"{self.preference_loss} with beta {self.settings['beta']:g}" + (
+            beside if self.refers else ", without a reference"
+        )
 
     def encode(self, tokenizer: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
         """A batched function to `input_ids` and `learnt`, lists with one answer each (chosen, rejected; for kto one).
@@ -119,7 +123,9 @@ class Preference(chat.ChatTask):
                      for i, prompt in enumerate(batch["prompt"]) for name in names]  # fmt: skip
             made = templates.encode(tokenizer, how, talks, "completion", max_length)
             good = [1, 0] * len(batch["prompt"]) if len(names) == 2 else batch.get("label", [1] * len(made))
-            groups = [[one] for one in made] if alone or len(names) == 1 else list(zip(made[::2], made[1::2], strict=True))
+            groups = (
+                [[one] for one in made] if alone or len(names) == 1 else list(zip(made[::2], made[1::2], strict=True))
+            )
             return {
                 "input_ids": [[one.ids for one in group] for group in groups],
                 "learnt": [[one.labels for one in group] for group in groups],
@@ -137,7 +143,9 @@ class Preference(chat.ChatTask):
         if not fits:
             raise UsageError(f"no answer begins within {max_length} tokens: a larger --max-length")
         if len(fits) < len(ready):
-            say(f"  note      {count(len(ready) - len(fits))} rows are left out: no answer begins within {max_length} tokens")
+            say(
+                f"  note      {count(len(ready) - len(fits))} rows are left out: no answer begins within {max_length} tokens"
+            )
             ready = ready.select(fits).flatten_indices()
         return _with_unrelated(ready, max_length) if self.preference_loss == "kto" else ready
 
@@ -169,7 +177,13 @@ class Preference(chat.ChatTask):
         for row in ready.select(range(min(len(ready), language.LOOKED_AT))).with_format(None):
             tokens += sum(map(len, row["input_ids"]))
             learnt += sum(label != -100 for side in row["learnt"] for label in side)
-        return [("answers are compared", 0 < learnt < tokens, f"{learnt / max(1, tokens):.0%} of {count(tokens)} tokens looked at")]
+        return [
+            (
+                "answers are compared",
+                0 < learnt < tokens,
+                f"{learnt / max(1, tokens):.0%} of {count(tokens)} tokens looked at",
+            )
+        ]
 
     def example(self, processor: Any, ready: Any) -> str:
         """The first row's answers; what is compared is green, or in brackets."""
@@ -218,7 +232,9 @@ class Preference(chat.ChatTask):
 
         plain_rows = ready.with_format(None)
         logps, good = np.stack(kept), np.asarray(plain_rows["labels"])
-        tokens = np.array([[max(1, sum(t != -100 for t in side[1:])) for side in sides] for sides in plain_rows["learnt"]])
+        tokens = np.array(
+            [[max(1, sum(t != -100 for t in side[1:])) for side in sides] for sides in plain_rows["learnt"]]
+        )
         known = not self.refers or "reference" in ready.column_names
         start = np.asarray(plain_rows["reference"]) if self.refers and known else np.zeros_like(logps)
         reward = preferences.rewards(self.preference_loss, logps, start, tokens, self.settings["beta"])
