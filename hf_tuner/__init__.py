@@ -26,9 +26,15 @@ _HOME = {
     "merge": "models.merge",
     "Report": "report.report",
     "CausalLM": "tasks.causal_lm",
+    "Preference": "tasks.preference",
+    "SFT": "tasks.sft",
     "MaskedLM": "tasks.masked_lm",
     "MultipleChoice": "tasks.multiple_choice",
+    "Reranking": "tasks.reranking",
+    "SentenceSimilarity": "tasks.sentence_similarity",
     "TextClassification": "tasks.text_classification",
+    "TokenClassification": "tasks.token_classification",
+    "QuestionAnswering": "tasks.question_answering",
 }
 __all__ = sorted(_HOME)
 

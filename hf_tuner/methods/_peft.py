@@ -17,6 +17,7 @@ TASK_TYPES = {
     "ForMaskedLM": "FEATURE_EXTRACTION",
     "LMHeadModel": "CAUSAL_LM",
     "GenerationDecoder": "CAUSAL_LM",
+    "Model": "FEATURE_EXTRACTION",
 }
 
 
