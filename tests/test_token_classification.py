@@ -1,6 +1,7 @@
 """Words, tags and spans; windows; losses, scores and answers of token classification."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,8 @@ def test_spans_become_tags_of_words() -> None:
     ],
 )
 def test_span_that_is_not_made_of_words_is_named(spans: list, said: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(said)):
         spans_to_tags("Ann Lee (Rome)", spans)
-    assert said in str(caught.value)
 
 
 # --- data
@@ -172,7 +172,7 @@ def test_text_file_is_conll_when_it_looks_so(tmp_path: Path) -> None:
 
 def test_conll_line_without_a_tag_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.bio").write_text("Ann B-PER\nran\n")
-    with pytest.raises(UsageError, match="train.bio line 2: 1 columns where the first line has 2"):
+    with pytest.raises(UsageError, match="line 2: 1 columns where the first line has 2"):
         read_file(tmp_path / "train.bio")
 
 
