@@ -37,11 +37,12 @@ EXTRA: dict[str, dict[str, Any]] = {
 }
 """Settings that a method needs on models as small as those of the tests."""
 
-NO_PROBE = "has no one state a row that a probe is fitted on"
-
 REFUSED: dict[tuple[str, str], str] = {
-    ("question-answering", "lp-ft"): NO_PROBE,
-    ("token-classification", "lp-ft"): NO_PROBE,
+    ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
+    ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("masked-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("question-answering", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("token-classification", "lp-ft"): "no one state a row that a probe is fitted on",
 }
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 

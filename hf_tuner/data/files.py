@@ -33,6 +33,7 @@ KINDS = {
     ".jsonl": "json",
     ".ndjson": "json",
     ".parquet": "parquet",
+    ".txt": "text",
     ".conll": "conll",
     ".iob": "conll",
     ".iob2": "conll",
@@ -69,7 +70,7 @@ class Reading:
 
 
 def kind_of(path: Path) -> str | None:
-    """Kind of a file by its name: csv, json, parquet or conll (a .txt that looks so); None for what is not read."""
+    """Kind of a file by its name: csv, json, parquet, text, or conll (also a .txt that looks so); None for what is not read."""
     suffix = Path(path.name.lower().removesuffix(".gz")).suffix
     if suffix == ".txt" and _looks_tagged(path):
         return "conll"
@@ -380,10 +381,10 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table
 
 
-def _read_conll(path: Path, reading: Reading) -> list[pa.Table]:
-    from hf_tuner.data.conll import read_conll
+def _read_lines(path: Path, reading: Reading) -> list[pa.Table]:
+    from hf_tuner.data import conll, textfiles
 
-    return read_conll(path, reading)
+    return (conll.read_conll if kind_of(path) == "conll" else textfiles.read_text)(path, reading)
 
 
-_READERS = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet, "conll": _read_conll}
+_READERS = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet, "text": _read_lines, "conll": _read_lines}

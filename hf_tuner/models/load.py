@@ -23,7 +23,16 @@ from hf_tuner.models.fingerprint import base_fingerprint
 from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of, weights_of
 from hf_tuner.models.head import head_modules, new_modules, pooler_modules
 from hf_tuner.models.labels import align_labels
-from hf_tuner.models.pooling import can_pool, freeze_mean, layer_name, one_more_layer, refuse, wants_mean, write_mean
+from hf_tuner.models.pooling import (
+    can_pool,
+    freeze_mean,
+    layer_name,
+    one_more_layer,
+    refuse,
+    side_file,
+    wants_mean,
+    write_mean,
+)
 from hf_tuner.models.targets import find_targets
 from hf_tuner.models.trust import accept, is_trusted
 
@@ -73,8 +82,17 @@ def load_config(run: Run, **options: Any) -> Any:
         return config_of(source, commit, **options)
 
 
-def load_processor(run: Run) -> Any:
-    """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files."""
+def settled(run: Run, task: Any) -> Any:
+    """The task with what it takes from files that lie beside the weights of the run's model. Raises as `Task.of_model`."""
+    where = located(run)
+    return task.of_model(lambda name: side_file(name, *where))
+
+
+def load_processor(run: Run, task: Any = None) -> Any:
+    """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files.
+
+    With a task it is made into what that task reads with, such as by a chat template (`Task.dress`).
+    """
     source, commit = located(run)
     if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in TOKENIZER_FILES):
         raise ArtifactError(f"{source} has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
@@ -84,6 +102,8 @@ def load_processor(run: Run) -> Any:
         _require_tokenizer_files(source, commit)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if task is not None and (done := task.dress(tokenizer)):
+        say(f"{'template':<9} {done}")
     return tokenizer
 
 
@@ -176,8 +196,16 @@ def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tup
         model, info = model_of(getattr(transformers, task.auto_model), sketch, source, commit, dtype=DTYPES[run.dtype],
                                ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
     settle_quantized(model)
+    leave_out(model, task)
     other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return model, sorted(info["missing_keys"]) + other_size
+
+
+def leave_out(model: Any, task: Any) -> None:
+    """Take out the modules that the task never calls: nothing of them is trained, and nothing untrained is saved."""
+    for name in task.leaves_out:
+        if isinstance(getattr(model, name, None), torch.nn.Module):
+            setattr(model, name, None)
 
 
 def _fetch_whole(source: str, commit: str | None) -> None:
@@ -228,8 +256,19 @@ def to_accelerator(model: Any) -> Any:
 
 
 def share_padding(model: Any, tokenizer: Any) -> None:
-    """Make the model skip what the tokenizer pads with: heads that read the last token look for this id."""
-    bare_model(model).config.pad_token_id = tokenizer.pad_token_id
+    """Make the model skip what the tokenizer pads with, and stop writing where the tokenizer says that a text ends.
+
+    Heads that read the last token look for the padding id; a chat template may end turns with another token than the
+    model was made with.
+    """
+    bare = bare_model(model)
+    bare.config.pad_token_id = tokenizer.pad_token_id
+    writes = getattr(bare, "generation_config", None) if bare.can_generate() else None
+    if writes is not None and tokenizer.eos_token_id is not None:
+        known = writes.eos_token_id if isinstance(writes.eos_token_id, list) else [writes.eos_token_id]
+        ends = [end for end in known if end is not None]
+        if tokenizer.eos_token_id not in ends:
+            writes.eos_token_id = [tokenizer.eos_token_id, *ends]
 
 
 def max_length(run: Run, tokenizer: Any, config: Any) -> int:

@@ -9,10 +9,12 @@ them, which may be more or fewer; *kept* is a list with one small array for each
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hf_tuner import catalog
 from hf_tuner.config import Run
+from hf_tuner.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,10 @@ class RowError(ValueError):
 
 class EmptyRow(RowError):
     """One row has nothing in it; --drop-empty leaves such rows out."""
+
+
+class BlankRow(EmptyRow):
+    """A row with nothing in it where that is usual, as between the paragraphs of raw text: left out without ado."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,12 @@ class Task:
     new_head: ClassVar[bool] = True
     """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
     for language models, whose output layer is pretrained and stays."""
-    windows: ClassVar[bool] = False
-    """Whether rows that are longer than the model reads are read in several windows, so that nothing is cut."""
+    splits: ClassVar[bool] = False
+    """Whether a row that is too long becomes several encoded ones, instead of being cut."""
+    leaves_out: ClassVar[tuple[str, ...]] = ()
+    """Modules right below the model that the task never calls (a pooler); they are taken out."""
+    library: ClassVar[str] = "transformers"
+    """The Hub's name of the library that opens a whole saved model."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 
@@ -161,9 +171,33 @@ class Task:
 
     # --- the model
 
+    def of_model(self, read: Callable[[str], Any]) -> "Task":
+        """The task with what the checkpoint's own files decide, such as how a sentence encoder pools.
+
+        `read` gives what a JSON file beside the weights holds, None when there is none. Raises UsageError for a model
+        that the task cannot use.
+        """
+        return self
+
+    def files(self, max_length: int) -> dict[str, str]:
+        """Name → text of files that make a saved model open in the task's own library; they are saved with the weights."""
+        return {}
+
     def config_options(self) -> dict[str, Any]:
         """Keyword arguments of the model's configuration."""
         return {}
+
+    def dress(self, processor: Any) -> str:
+        """Change the processor (in place) into one that this task reads with, such as by a chat template.
+
+        Called where a processor is loaded, for training and with a saved run, whose processor is saved as it is then.
+        Returns what was done, for the screen; "" when nothing was.
+        """
+        return ""
+
+    def suit(self, model: Any, max_length: int) -> "Task":
+        """The task once its model is known, with what can only be found by asking the model; the same by default."""
+        return self
 
     # --- rows to tensors
 
@@ -176,7 +210,11 @@ class Task:
         return ready
 
     def collate(self, processor: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        """A function from encoded rows to one padded batch of tensors. Rows whose number is -1 are filler (see `Rows`)."""
+        """A function from encoded rows to one padded batch of tensors.
+
+        Rows for training have their number as "row" (-1: filler, which must count for nothing; see `Rows`) and the
+        epoch they are dealt in as "epoch".
+        """
         raise NotImplementedError
 
     def masks(self, ready: Any) -> list[tuple[str, bool, str]]:
@@ -184,7 +222,8 @@ class Task:
         return []
 
     def example(self, processor: Any, ready: Any) -> str:
-        """One encoded training row as a person reads it, what the loss covers marked; "" shows nothing."""
+        """One encoded training row as a person reads it, what the loss covers between ⟦ and ⟧; "" shows
+        nothing."""
         return ""
 
     # --- training
@@ -236,6 +275,16 @@ class Task:
         """What `predict` gives for each of the data's rows: a dictionary of plain values, the answer first."""
         raise NotImplementedError
 
+    def answering(self, **settings: Any) -> "Task":
+        """The task as `predict` uses it, with settings that are changed there: this one with other values of its fields.
+
+        A task whose users want something else than what is measured (a language model is measured by how likely texts
+        are and used to write them) returns another task: its `encode`, `pack`, `collate`, `outputs` and `answers` serve
+        `predict`. Raises UsageError for a setting that it does not have, or a value of another kind.
+        """
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: _setting(name, value, known) for name, value in settings.items()})
+
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The worst answers, worst first: {"text", "expected", "predicted", "score"} (score: how sure or how bad)."""
         return []
@@ -273,6 +322,21 @@ def at_one(measures: Measures) -> dict[str, float]:
 
     weights = np.ones((1, measures.rows))
     return {name: float(score(weights)[0]) for name, score in measures.scores.items()}
+
+
+def _setting(name: str, value: Any, known: Mapping[str, Any]) -> Any:
+    """A setting's value in the kind of its present one; words of a command line are read as such."""
+    if name not in known:
+        plain = [n for n, present in known.items() if isinstance(present, int | float | str)]
+        raise UsageError(catalog.unknown("setting", name, plain))
+    kind = type(known[name])
+    if isinstance(value, str) and kind in (bool, int, float):
+        try:
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (ValueError, KeyError) as error:
+            what = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+            raise UsageError(f"{name}={value}: expected {what}, such as {known[name]}") from error
+    return value
 
 
 def _tuples(value: Any) -> Any:
