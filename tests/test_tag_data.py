@@ -107,3 +107,22 @@ def test_audit_says_what_was_repaired_and_what_is_never_seen(
 def test_nothing_to_learn_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no word of train has a tag but O"):
         load(write(tmp_path / "train.jsonl", [{"tokens": ["a", str(i)], "tags": ["O", "O"]} for i in range(4)]))
+
+
+def test_rows_without_tags_are_refused_with_what_to_say(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no column of tags or spans; name it: --columns tags=COLUMN"):
+        load(write(tmp_path / "train.jsonl", [{"tokens": ["a", str(i)]} for i in range(4)]))
+
+
+def test_split_without_tags_is_left_aside_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "train.jsonl", [{"tokens": ["a", str(i)], "tags": ["B-X", "O"]} for i in range(10)])
+    write(tmp_path / "test.jsonl", [{"tokens": ["a", "b"]}])
+    assert load(tmp_path)["test"].num_rows == 2
+    assert 'the test split has no column "tags", so it is not used' in capsys.readouterr().out
+
+
+def test_split_without_words_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", [{"tokens": ["a", str(i)], "tags": ["B-X", "O"]} for i in range(4)])
+    write(tmp_path / "test.jsonl", [{"words": ["a", "b"], "tags": ["B-X", "O"]}])
+    with pytest.raises(UsageError, match=r'test: no column "tokens" \(tokens\), as train has; found: words, tags'):
+        load(tmp_path)
