@@ -46,6 +46,8 @@ REFUSED: dict[tuple[str, str], str] = {
         ("multiple-choice", m): "prompt methods work on text models with a known head"
         for m in ("p-tuning", "prefix", "prompt")
     },
+    ("question-answering", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("token-classification", "lp-ft"): "no one state a row that a probe is fitted on",
 }
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 
