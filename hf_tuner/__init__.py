@@ -20,12 +20,15 @@ _HOME = {
     "load_processor": "models.load",
     "examine": "training.examine",
     "load_model": "models.load",
+    "load_task": "models.load",
     "fit": "training.fit",
     "evaluate": "evaluation.evaluate",
     "predict": "evaluation.predict",
     "merge": "models.merge",
     "Report": "report.report",
+    "Summarization": "tasks.summarization",
     "TextClassification": "tasks.text_classification",
+    "Translation": "tasks.translation",
 }
 __all__ = sorted(_HOME)
 

@@ -13,6 +13,9 @@ TASK_TYPES = {
     "ForTokenClassification": "TOKEN_CLS",
     "ForQuestionAnswering": "QUESTION_ANS",
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "MTModel": "SEQ_2_SEQ_LM",
+    "EncoderDecoderModel": "SEQ_2_SEQ_LM",
+    "ForTextToText": "SEQ_2_SEQ_LM",
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",
 }

@@ -19,4 +19,6 @@ def attach_prompt(model: Any, name: str, targets: Targets, *, tokens: bool = Fal
     kind = task_type(model)
     if kind == "TOKEN_CLS" and not tokens:
         raise UsageError(f"--method does not work for {type(model).__name__}: {WITHOUT_TOKENS}")
+    if kind == "SEQ_2_SEQ_LM" and not tokens:
+        settings["num_transformer_submodules"] = 1  # peft would make tokens for the decoder too, and never use them
     return attach_config(model, getattr(peft, name), targets, task_type=kind, **settings)

@@ -26,6 +26,7 @@ from hf_tuner.models.labels import align_labels
 from hf_tuner.models.pooling import can_pool, freeze_mean, layer_name, one_more_layer, refuse, wants_mean, write_mean
 from hf_tuner.models.targets import find_targets
 from hf_tuner.models.trust import accept, is_trusted
+from hf_tuner.tasks._task import Task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -85,6 +86,18 @@ def load_processor(run: Run) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     return tokenizer
+
+
+def load_task(run: Run, kind: Any, data: Any, processor: Any = None) -> Any:
+    """The task of a class `kind` for these rows, as the run's model does it.
+
+    `processor` is the model's (read when the task asks for it and it is not given). Raises UsageError for a model that
+    cannot do the task.
+    """
+    task = kind.from_data(data, run)
+    if kind.for_model is Task.for_model:
+        return task
+    return task.for_model(run, load_config(run), processor or load_processor(run), data)
 
 
 def load_model(run: Run, task: Any) -> Any:

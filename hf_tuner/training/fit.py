@@ -9,7 +9,7 @@ from typing import Any
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, say
-from hf_tuner.evaluation.loop import Kept, finite, keep_outputs
+from hf_tuner.evaluation.loop import Kept, finite, keep_outputs, keep_told
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
@@ -74,6 +74,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         start = way_in(run, task, model, collate, ready)
     with clock("probe"):
         before = _keep(task, model, collate, ready, arguments) if task.before else {}
+        before = _readable(task, before, processor)
     free = {"before": before, "probe": start.logits}
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, len(ready["train"]), method.SAVES)
@@ -88,7 +89,8 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     clock.add("train", trained.earlier)
     with clock("evaluate"):
         kept = _keep(task, trained.model, collate, ready, arguments)
-    proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
+        proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
+        kept = _readable(task, kept, processor)
     if arguments.should_save:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
@@ -164,7 +166,13 @@ def _train(trainer: TunerTrainer, store: Store, more: list[Any]) -> Trained:
 def _keep(task: Any, model: Any, collate: Callable, ready: Mapping[str, Any], arguments: Any) -> dict[str, Kept]:
     """What the task keeps of every evaluation split."""
     batch, measured = arguments.per_device_eval_batch_size, [split for split in ready if split != "train"]
-    return {split: keep_outputs(model, ready[split], collate, task.outputs, batch) for split in measured}
+    return {
+        split: keep_told(f"measuring {split}", model, ready[split], collate, task.outputs, batch) for split in measured
+    }
+
+
+def _readable(task: Any, kept: Mapping[str, Kept], processor: Any) -> dict[str, Kept]:
+    return {split: task.readable(rows, processor) for split, rows in kept.items()}
 
 
 def _complete(kept: Mapping[str, Kept], ready: Mapping[str, Any]) -> Proof:
