@@ -26,8 +26,14 @@ _HOME = {
     "predict": "evaluation.predict",
     "merge": "models.merge",
     "Report": "report.report",
+    "CausalLM": "tasks.causal_lm",
+    "MaskedLM": "tasks.masked_lm",
+    "Preference": "tasks.preference",
+    "QuestionAnswering": "tasks.question_answering",
+    "SFT": "tasks.sft",
     "Summarization": "tasks.summarization",
     "TextClassification": "tasks.text_classification",
+    "TokenClassification": "tasks.token_classification",
     "Translation": "tasks.translation",
 }
 __all__ = sorted(_HOME)

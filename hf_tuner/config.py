@@ -61,10 +61,15 @@ class Run:
         "auto", "What a label is: one class, several classes, or a number.", ("auto", "single", "multi", "regression")
     )
     encoding: str | None = option(None, "Encoding of text files, such as latin-1 (default: utf-8).")
-    separator: str | None = option(None, "Column separator of CSV files (default: sniffed).")
+    separator: str | None = option(
+        None, "Column separator of CSV files (default: sniffed); file: a .txt file is one document."
+    )
     drop_empty: bool = option(False, "Leave out rows whose text or label is empty, instead of refusing them.")
     drop_leaked: bool = option(False, "Leave out training rows whose text stands in an evaluation split too.")
     fail_on_leak: bool = option(False, "Refuse data whose evaluation rows stand in train, instead of warning.")
+    streaming: bool = option(
+        False, "Read training rows when they are needed, for data larger than the disk (needs --max-steps)."
+    )
     skip_bad: bool = option(False, "Leave out images that are damaged or too large, instead of refusing them.")
     follow_symlinks: bool = option(False, "Read images through links that leave their folder.")
     max_length: int | None = option(None, "Longest text in tokens (default: what the model can take, at most 512).")

@@ -85,5 +85,5 @@ def _examine(run: Any) -> None:
     from hf_tuner.models.load import load_processor, load_task
     from hf_tuner.training.examine import examine
 
-    processor = load_processor(run)
+    processor = load_processor(run, kind.from_data(data, run))
     examine(run, load_task(run, kind, data, processor), processor, data)

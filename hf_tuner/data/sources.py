@@ -223,6 +223,7 @@ def _read_folder(path: Path, config: str | None, reading: Reading) -> Raw:
         raise UsageError(f'{path} has no configuration "{config}"; its folders: {", ".join(folders) or "none"}')
     files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
     mine = [p for p in files if kind_of(p)]
+    mine = [p for p in mine if kind_of(p) != "text"] or mine  # notes beside tables are no data
     if not files:
         raise UsageError(f"{path} holds no data files; expected {', '.join(sorted(KINDS))}")
     if not mine or any(p.suffix.lower() in (".jpg", ".jpeg", ".png") for p in files):
@@ -327,7 +328,7 @@ def _load(source: Source, revision: str | None, **options: Any) -> Any:
     except TunerError:
         raise
     except Exception as error:  # dozens of kinds; each ends in one line that says what to do
-        raise _hub_error(source, error) from error
+        raise read_error(source, error) from error
 
 
 def _load_whole(source: Source, commit: str | None) -> Any:
@@ -359,7 +360,8 @@ def _prepared(name: str) -> list[Path]:
     return [Path(datasets.config.HF_DATASETS_CACHE) / n for n in dict.fromkeys((plain, plain.lower()))]
 
 
-def _hub_error(source: Source, error: Exception) -> TunerError:
+def read_error(source: Source, error: Exception) -> TunerError:
+    """One of ours for whatever `datasets` raises."""
     text = _brief(error, 300)
     if (
         isinstance(root_cause(error), HfHubHTTPError | httpx2.HTTPError)

@@ -8,7 +8,7 @@ Words used here: *rows* are the data's, with the task's canonical columns; *read
 them, which may be more or fewer; *kept* is a list with one small array for each row of *ready*.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +34,10 @@ class EmptyRow(RowError):
     """One row has nothing in it; --drop-empty leaves such rows out."""
 
 
+class BlankRow(EmptyRow):
+    """A row with nothing in it where that is usual, as between the paragraphs of raw text: left out without ado."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How raw rows become rows with the task's canonical columns."""
@@ -44,6 +48,8 @@ class Layout:
     """Canonical name → column of the data."""
     convert: Callable[[dict[str, Any]], dict[str, Any]]
     """A raw row as a canonical one. Raises RowError."""
+    expand: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] | None = None
+    """The raw rows inside one of the data, where it nests several (the questions of an article); None when it is one."""
 
 
 @dataclass
@@ -110,6 +116,8 @@ class Task:
     new_head: ClassVar[bool] = True
     """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
     for language models, whose output layer is pretrained and stays."""
+    splits: ClassVar[bool] = False
+    """Whether a row that is too long becomes several encoded ones, instead of being cut."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 
@@ -178,6 +186,18 @@ class Task:
         """Keyword arguments of the model's configuration."""
         return {}
 
+    def dress(self, processor: Any) -> str:
+        """Change the processor (in place) into one that this task reads with, such as by a chat template.
+
+        Called where a processor is loaded, for training and with a saved run, whose processor is saved as it is then.
+        Returns what was done, for the screen; "" when nothing was.
+        """
+        return ""
+
+    def suit(self, model: Any, max_length: int) -> "Task":
+        """The task once its model is known, with what can only be found by asking the model; the same by default."""
+        return self
+
     # --- rows to tensors
 
     def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
@@ -189,7 +209,11 @@ class Task:
         return ready
 
     def collate(self, processor: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        """A function from encoded rows to one padded batch of tensors. Rows whose number is -1 are filler (see `Rows`)."""
+        """A function from encoded rows to one padded batch of tensors.
+
+        Rows for training have their number as "row" (-1: filler, which must count for nothing; see `Rows`) and the
+        epoch they are dealt in as "epoch".
+        """
         raise NotImplementedError
 
     def masks(self, ready: Any) -> list[tuple[str, bool, str]]:
@@ -197,7 +221,8 @@ class Task:
         return []
 
     def example(self, processor: Any, ready: Any) -> str:
-        """One encoded training row as a person reads it, what the loss covers marked; "" shows nothing."""
+        """One encoded training row as a person reads it, what the loss covers between ⟦ and ⟧; "" shows
+        nothing."""
         return ""
 
     # --- training
@@ -234,6 +259,19 @@ class Task:
 
     def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
         """What costs nothing, in the form of `readable`: name → kept. `train` are encoded training rows."""
+        return {}
+
+    def settled(
+        self, kept: "Mapping[str, list[np.ndarray]]", ready: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> "Task":
+        """This task with what can only be decided after training, such as a threshold; `kept` by evaluation split.
+
+        Nothing may be decided on the rows of test.
+        """
+        return self
+
+    def details(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, Any]:
+        """What the report's page shows beside the scores: `per_class` and the like, see `report.classification`."""
         return {}
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.console import count, say
+from hf_tuner.console import count, say, say_marked
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs, keep_told
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
@@ -25,6 +25,7 @@ from hf_tuner.training.pushing import Pushing
 from hf_tuner.training.results import Measured, write_manifest, write_report
 from hf_tuner.training.resume import checkpoint_to_resume, identity
 from hf_tuner.training.signals import clean_stop
+from hf_tuner.training.streaming import StreamedRows
 from hf_tuner.training.trainer import TunerTrainer
 from hf_tuner.training.way_in import WayIn, trained_by_probe, way_in
 
@@ -57,12 +58,13 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
+    task = task.suit(model, longest)
     with clock("encode"):
-        ready = {split: encoded(task, processor, rows, longest, split) for split, rows in data.items()}
+        rows = _encoded(task, processor, data, longest)
+    ready, collate = rows.ready, rows.collate
     masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
-        say(f"  example   {shown}")
-    collate = task.collate(processor)
+        say_marked(f"  example   {shown}")
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, method, model))
     proofs = require([*before_training(model, method.SAVES), *masks])
@@ -77,18 +79,18 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         before = _readable(task, before, processor)
     free = {"before": before, "probe": start.logits}
     settle_rate(run, arguments, start.explained)
-    _announce(model, arguments, len(ready["train"]), method.SAVES)
+    _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
     with clock("train"):
         if trained_by_probe(method, task):
             trained = _fitted(model, start)
         else:
             this = identity(run, task, model, data["train"], effective(arguments))
-            trainer = _trainer(run, task, model, collate, (ready, data), arguments)
+            trainer = _trainer(run, task, model, arguments, rows)
             store = Store(run.folder, this, arguments.save_total_limit)
             trained = _train(trainer, store, pushing.callbacks)
     clock.add("train", trained.earlier)
     with clock("evaluate"):
-        kept = _keep(task, trained.model, collate, ready, arguments)
+        task, kept = _settled(task, trained.model, rows, arguments)
         proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
         kept = _readable(task, kept, processor)
     if arguments.should_save:
@@ -111,6 +113,16 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """The data's rows, the same encoded, how rows are encoded, and how those become batches."""
+
+    data: Any
+    ready: dict[str, Any]
+    encode: Callable[[Any], Any]
+    collate: Callable
+
+
+@dataclass(frozen=True)
 class Trained:
     """A model after training, what was proved on the way, and the log."""
 
@@ -123,19 +135,28 @@ class Trained:
     """Settings that --allow-changed let in, and after which step."""
 
 
+def _encoded(task: Any, processor: Any, data: Any, longest: int) -> Encoded:
+    def encode(rows: Any, split: str = "train") -> Any:
+        return encoded(task, processor, rows, longest, split)
+
+    ready = {split: encode(rows, split) for split, rows in data.items()}
+    return Encoded(data, ready, encode, task.collate(processor))
+
+
 def _fitted(model: Any, start: WayIn) -> Trained:
     """A model whose training was the way in: the head that was fitted on frozen features."""
     return Trained(model, require([Proof("the head is fitted on frozen features", start.set_head, start.note)]), [])
 
 
-def _trainer(
-    run: Run, task: Any, model: Any, collate: Callable, rows: tuple[Mapping[str, Any], Any], arguments: Any
-) -> TunerTrainer:
-    """The Trainer, with the loss of the run; the method may still look at its first batches. `rows`: encoded, and the data's."""
+def _trainer(run: Run, task: Any, model: Any, arguments: Any, rows: Encoded) -> TunerTrainer:
+    """The Trainer, with the loss of the run; the method may still look at its first batches."""
     method = catalog.load("methods", run.method)
-    ready, data = rows
+    data, ready = rows.data, rows.ready
     score = (lambda kept: task.quick(kept, ready["validation"], data["validation"])) if "validation" in data else None
-    trainer = TunerTrainer(run, task, arguments, model, collate, dict(ready), score)
+    trainer = TunerTrainer(run, task, arguments, model, rows.collate, ready, score)
+    if stream := getattr(data, "tuner_stream", None):
+        update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        trainer.train_dataset = StreamedRows(stream, data["train"], rows.encode, update, arguments.seed)
     if hasattr(method, "initialise"):
         method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
     return trainer
@@ -175,6 +196,12 @@ def _readable(task: Any, kept: Mapping[str, Kept], processor: Any) -> dict[str, 
     return {split: task.readable(rows, processor) for split, rows in kept.items()}
 
 
+def _settled(task: Any, model: Any, rows: Encoded, arguments: Any) -> tuple[Any, dict[str, Kept]]:
+    """The task with what it decides after training, and what it keeps of every evaluation split."""
+    kept = _keep(task, model, rows.collate, rows.ready, arguments)
+    return task.settled(kept, rows.ready, rows.data), kept
+
+
 def _complete(kept: Mapping[str, Kept], ready: Mapping[str, Any]) -> Proof:
     good = {split: int(finite(rows).sum()) for split, rows in kept.items()}
     told = ", ".join(f"{split} {good[split]:,} of {len(ready[split]):,}" for split in kept)
@@ -201,11 +228,11 @@ def _finish(run: Run, method: Any, model: Any) -> Callable | None:
     return (lambda folder: method.finish(model, run.method_config, folder)) if hasattr(method, "finish") else None
 
 
-def _announce(model: Any, arguments: Any, rows: int, saves: str) -> None:
+def _announce(model: Any, arguments: Any, rows: str, saves: str) -> None:
     ran = effective(arguments)
     length = f"{arguments.max_steps} updates" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     say(
-        f"  training  {length} of {count(rows)} rows, batch "
+        f"  training  {length} of {rows}, batch "
         f"{arguments.train_batch_size} × {arguments.gradient_accumulation_steps} × {arguments.world_size}, "
         f"learning rate {arguments.learning_rate:g}, {ran['precision']}; will save {saved_bytes(model, saves) / 1e6:.1f} MB"
     )
