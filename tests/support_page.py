@@ -41,6 +41,10 @@ REFUSED: dict[tuple[str, str], str] = {
     ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
     ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
     ("masked-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("summarization", "head-only"): "has no head to train; use --method lora or full",
+    ("summarization", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("translation", "head-only"): "has no head to train; use --method lora or full",
+    ("translation", "lp-ft"): "no one state a row that a probe is fitted on",
 }
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 

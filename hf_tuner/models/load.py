@@ -21,7 +21,7 @@ from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
 from hf_tuner.models.fingerprint import base_fingerprint
 from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of, weights_of
-from hf_tuner.models.head import head_modules, new_modules, pooler_modules
+from hf_tuner.models.head import head_modules, new_modules, output_modules, pooler_modules
 from hf_tuner.models.labels import align_labels
 from hf_tuner.models.pooling import can_pool, freeze_mean, layer_name, one_more_layer, refuse, wants_mean, write_mean
 from hf_tuner.models.targets import find_targets
@@ -178,9 +178,9 @@ def whole_head(model: Any, task: Any, fresh: tuple[str, ...] = ()) -> tuple[str,
 
 
 def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
-    """Modules that must stay out of quantisation: head, pooler, averaging block."""
+    """Modules that must stay out of quantisation: head, a language model's output layer, pooler, averaging block."""
     averaging = (layer_name(model),) if pooling else ()
-    return tuple(dict.fromkeys((*head_modules(model), *pooler_modules(model), *averaging)))
+    return tuple(dict.fromkeys((*head_modules(model), *output_modules(model), *pooler_modules(model), *averaging)))
 
 
 def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:

@@ -75,8 +75,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
     with clock("probe"):
-        before = _keep(task, model, collate, ready, arguments) if task.before else {}
-        before = _readable(task, before, processor)
+        before = _readable(task, _keep(task, model, collate, ready, arguments), processor) if task.before else {}
     free = {"before": before, "probe": start.logits}
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
@@ -91,15 +90,13 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     clock.add("train", trained.earlier)
     with clock("evaluate"):
         task, kept = _settled(task, trained.model, rows, arguments)
-        proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
-        kept = _readable(task, kept, processor)
+    proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
     if arguments.should_save:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
             ran = effective(arguments) | ({"changed": trained.changed} if trained.changed else {})
-            results = Measured(
-                task, processor, data, ready, kept, free, start.note, longest, trained.history, files, ran
-            )
+            results = Measured(task, processor, data, ready, _readable(task, kept, processor), free, start.note,
+                               longest, trained.history, files, ran)  # fmt: skip
             write_manifest(run, model, results)
         with clock("verify"):
             proofs += [_verified(run, task, trained.model, processor, data, longest)] if run.verify else []

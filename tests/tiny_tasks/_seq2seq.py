@@ -58,6 +58,21 @@ def bart(folder: Path, words: Iterable[str]) -> Path:
     return _saved(BartForConditionalGeneration(config), tokenizer, folder)
 
 
+def pegasus(folder: Path, words: Iterable[str]) -> Path:
+    """A Pegasus of two layers on each side."""
+    import torch
+    from transformers import PegasusConfig, PegasusForConditionalGeneration
+
+    tokenizer = tokenizer_of(words, begin=False)
+    torch.manual_seed(0)
+    config = PegasusConfig(vocab_size=len(tokenizer), d_model=32, encoder_layers=2, decoder_layers=2, dropout=0.0,
+                           encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64,
+                           max_position_embeddings=64, decoder_start_token_id=1, pad_token_id=1, eos_token_id=2,
+                           bos_token_id=0, forced_eos_token_id=2,
+                           task_specific_params={"summarization": {"prefix": "short : "}})  # fmt: skip
+    return _saved(PegasusForConditionalGeneration(config), tokenizer, folder)
+
+
 def llama(folder: Path, words: Iterable[str]) -> Path:
     """A Llama of two layers, which has no encoder."""
     import torch
