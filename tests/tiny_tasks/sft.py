@@ -22,7 +22,10 @@ def make_tiny_llama(folder: Path) -> Path:
     tokenizer.decoder = decoders.ByteLevel()
     specials = ["<pad>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=420, special_tokens=specials, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=420,
+        special_tokens=specials,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     words = [*FILLER, *(w for ws in WORDS.values() for w in ws), *ANSWERS.values(), "### User:\n", "### Assistant:\n"]
     tokenizer.train_from_iterator([f"{word} {word}" for word in words], trainer)
