@@ -262,6 +262,11 @@ def test_models_that_only_read_are_refused(tiny_model: Path) -> None:
         Summarization().for_model(Run(model="x"), AutoConfig.from_pretrained(tiny_model), tokenizer, {})
 
 
+def test_a_separator_is_for_models_without_an_encoder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--source-suffix is for models without an encoder"):
+        ready_for(Summarization, t5(tmp_path / "m", WORDS), ROWS, source_suffix="=>")
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     for bad in ({"num_beams": 0}, {"max_target_length": 1}, {"max_new_tokens": 0}, {"num_beams": 100}):
         with pytest.raises(ValueError, match=next(iter(bad))):
@@ -299,8 +304,9 @@ def without_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("alone")
     write_translations(home / "data" / "train.jsonl", 24)
     write_translations(home / "data" / "test.jsonl", 8, seed=3)
+    write_translations(home / "data" / "validation.jsonl", 8, seed=4)
     finetune("translation", model=str(llama(home / "model", WORDS)), dataset=str(home / "data"), method="lora", max_steps=3,
-             output_dir=str(home / "run"), save_strategy="no", warmup_steps=0)  # fmt: skip
+             output_dir=str(home / "run"), save_strategy="no", eval_strategy="steps", eval_steps=1, warmup_steps=0)  # fmt: skip
     return home / "run"
 
 
@@ -309,6 +315,8 @@ def test_a_run_without_an_encoder_is_verified_and_measures_itself_again(without_
     assert next(p for p in report["proofs"] if p["name"] == "saved = measured")["passed"]
     assert report["baselines"]["copy"]["test"]["chrf"]["value"] > 0
     _, rows, scores = evaluate(without_encoder)
+    logged = [json.loads(line) for line in (without_encoder / "log.jsonl").read_text().splitlines()]
+    assert any(0 <= line.get("eval_token_accuracy", -1) <= 1 and line["eval_loss"] > 0 for line in logged)
     assert rows == 8 and scores["bleu"]["value"] == pytest.approx(report["metrics"]["test"]["bleu"]["value"])
     assert (
         json.loads((without_encoder / "manifest.json").read_text())["settings"]["auto_model"] == "AutoModelForCausalLM"
