@@ -27,13 +27,15 @@ _HOME = {
     "merge": "models.merge",
     "Report": "report.report",
     "CausalLM": "tasks.causal_lm",
-    "MaskedLM": "tasks.masked_lm",
     "Preference": "tasks.preference",
-    "QuestionAnswering": "tasks.question_answering",
     "SFT": "tasks.sft",
+    "MaskedLM": "tasks.masked_lm",
+    "Reranking": "tasks.reranking",
+    "SentenceSimilarity": "tasks.sentence_similarity",
     "Summarization": "tasks.summarization",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
+    "QuestionAnswering": "tasks.question_answering",
     "Translation": "tasks.translation",
 }
 __all__ = sorted(_HOME)

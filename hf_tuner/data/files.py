@@ -381,22 +381,10 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table
 
 
-def _read_text(path: Path, reading: Reading) -> list[pa.Table]:
-    from hf_tuner.data.textfiles import read_text
+def _read_lines(path: Path, reading: Reading) -> list[pa.Table]:
+    from hf_tuner.data import conll, textfiles
 
-    return read_text(path, reading)
-
-
-def _read_conll(path: Path, reading: Reading) -> list[pa.Table]:
-    from hf_tuner.data.conll import read_conll
-
-    return read_conll(path, reading)
+    return (conll.read_conll if kind_of(path) == "conll" else textfiles.read_text)(path, reading)
 
 
-_READERS = {
-    "csv": read_csv,
-    "json": _read_json,
-    "parquet": _read_parquet,
-    "text": _read_text,
-    "conll": _read_conll,
-}
+_READERS = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet, "text": _read_lines, "conll": _read_lines}

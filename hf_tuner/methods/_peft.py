@@ -18,6 +18,7 @@ TASK_TYPES = {
     "ForTextToText": "SEQ_2_SEQ_LM",
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",
+    "Model": "FEATURE_EXTRACTION",
 }
 
 

@@ -118,6 +118,10 @@ class Task:
     for language models, whose output layer is pretrained and stays."""
     splits: ClassVar[bool] = False
     """Whether a row that is too long becomes several encoded ones, instead of being cut."""
+    leaves_out: ClassVar[tuple[str, ...]] = ()
+    """Modules right below the model that the task never calls (a pooler); they are taken out."""
+    library: ClassVar[str] = "transformers"
+    """The Hub's name of the library that opens a whole saved model."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 
@@ -181,6 +185,18 @@ class Task:
         return ()
 
     # --- the model
+
+    def of_model(self, read: Callable[[str], Any]) -> "Task":
+        """The task with what the checkpoint's own files decide, such as how a sentence encoder pools.
+
+        `read` gives what a JSON file beside the weights holds, None when there is none. Raises UsageError for a model
+        that the task cannot use.
+        """
+        return self
+
+    def files(self, max_length: int) -> dict[str, str]:
+        """Name → text of files that make a saved model open in the task's own library; they are saved with the weights."""
+        return {}
 
     def config_options(self) -> dict[str, Any]:
         """Keyword arguments of the model's configuration."""

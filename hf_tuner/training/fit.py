@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hf_tuner import catalog
@@ -13,8 +14,8 @@ from hf_tuner.evaluation.loop import Kept, finite, keep_outputs, keep_told
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
-from hf_tuner.models.load import bare_model, max_length, share_padding
-from hf_tuner.models.save import save_model
+from hf_tuner.models.load import bare_model, max_length, settled, share_padding
+from hf_tuner.models.save import save_model, write_files
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import effective, settle_rate, training_arguments
 from hf_tuner.training.callbacks import LogFile, Progress
@@ -56,6 +57,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     clock = Clock()
     method = catalog.load("methods", run.method)
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
+    task = settled(run, task)
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
     task = task.suit(model, longest)
@@ -66,7 +68,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     if shown := task.example(processor, ready["train"]):
         say_marked(f"  example   {shown}")
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
-    pushing = Pushing.of(run, processor, _finish(run, method, model))
+    pushing = Pushing.of(run, processor, _finish(run, task, model, longest))
     proofs = require([*before_training(model, method.SAVES), *masks])
     say(f"  new head  {', '.join(model.tuner_notes['new_head']) or 'none; the checkpoint brings its own'}")
     say("\n" + trainable_table(model) + "\n")
@@ -93,7 +95,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
     if arguments.should_save:
         with clock("save"):
-            files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
+            files = save_model(trained.model, processor, run.folder, _finish(run, task, trained.model, longest))
             ran = effective(arguments) | ({"changed": trained.changed} if trained.changed else {})
             results = Measured(task, processor, data, ready, _readable(task, kept, processor), free, start.note,
                                longest, trained.history, files, ran)  # fmt: skip
@@ -221,8 +223,16 @@ def _reserved(run: Run, method: Any) -> int:
     return method.reserved_tokens(run.method_config) if hasattr(method, "reserved_tokens") else 0
 
 
-def _finish(run: Run, method: Any, model: Any) -> Callable | None:
-    return (lambda folder: method.finish(model, run.method_config, folder)) if hasattr(method, "finish") else None
+def _finish(run: Run, task: Any, model: Any, longest: int) -> Callable[[Path], None] | None:
+    """What completes saved weights in a folder: the method's part, and files for the task's own library; None: nothing."""
+    method, files = catalog.load("methods", run.method), task.files(longest)
+
+    def finish(folder: Path) -> None:
+        if hasattr(method, "finish"):
+            method.finish(model, run.method_config, folder)
+        write_files(folder, files)
+
+    return finish if files or hasattr(method, "finish") else None
 
 
 def _announce(model: Any, arguments: Any, rows: str, saves: str) -> None:
