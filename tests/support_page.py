@@ -48,6 +48,10 @@ REFUSED: dict[tuple[str, str], str] = {
     },
     ("question-answering", "lp-ft"): "no one state a row that a probe is fitted on",
     ("token-classification", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("summarization", "head-only"): "has no head to train; use --method lora or full",
+    ("summarization", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("translation", "head-only"): "has no head to train; use --method lora or full",
+    ("translation", "lp-ft"): "no one state a row that a probe is fitted on",
 }
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 

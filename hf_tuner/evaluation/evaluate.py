@@ -35,7 +35,7 @@ def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str
         kept, ready = kept_of(saved, task.prepare(rows), batch_size)
     except UsageError as error:  # a label that the model does not know
         raise UsageError(f"{where}: {error}") from error
-    return name, len(rows), measured(task, kept, ready, rows)
+    return name, len(rows), measured(task, task.readable(kept, saved.processor), ready, rows)
 
 
 def data_settings(folder: Path, task: Any) -> Run:
