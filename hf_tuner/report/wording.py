@@ -21,6 +21,10 @@ NAMES = {
     "pearson_cosine": "Pearson (cosine)",
     "map": "MAP",
     "mrr": "MRR",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_1": "recall@1",
+    "recall_at_10": "recall@10",
     "bleu": "BLEU",
     "chrf": "chrF",
     "rouge_1": "ROUGE-1",
@@ -28,7 +32,8 @@ NAMES = {
     "rouge_l": "ROUGE-L",
 }
 ORDER = (
-    "f1", "exact_match", "spearman_cosine", "map", "bleu", "rouge_l", "margin", "perplexity",
+    "f1", "exact_match", "spearman_cosine", "pearson_cosine", "map", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10",
+    "triplet_accuracy", "bleu", "rouge_l", "margin", "perplexity",
     "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip

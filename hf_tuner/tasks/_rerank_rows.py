@@ -36,7 +36,9 @@ def layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: 
         return _of("queries with lists of documents", found, ("text", "documents", "label"), _lists(found))
     if "positive" in found and negatives:
         found["negative"] = ", ".join(negatives)
-        return _of("queries with positives and negatives", found, ("text", "positive", "negative"), _triplets(found, negatives))
+        return _of(
+            "queries with positives and negatives", found, ("text", "positive", "negative"), _triplets(found, negatives)
+        )
     if "text_pair" in found:
         return _of("pairs of query and document", found, ("text", "text_pair", "label"), _pairs(found))
     raise UsageError(f"no column with documents among {', '.join(features)}: expected passage, document or context with a label, a "
@@ -78,7 +80,9 @@ def documents_of(batch: Mapping[str, Any]) -> list[list[str]]:
     return list(batch["documents"]) if "documents" in batch else [[text] for text in batch["text_pair"]]
 
 
-def _of(name: str, found: Mapping[str, str], used: Sequence[str], convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Layout:
+def _of(
+    name: str, found: Mapping[str, str], used: Sequence[str], convert: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Layout:
     return Layout(name, {canonical: found[canonical] for canonical in used if canonical in found}, convert)
 
 
@@ -108,7 +112,9 @@ def _lists(found: Mapping[str, str]) -> Callable[[dict[str, Any]], dict[str, Any
         if "label" in found:
             labels = row[found["label"]]
             if not isinstance(labels, list) or len(labels) != len(documents):
-                raise RowError(f'column "{found["label"]}" has to hold one number for each of the {len(documents)} documents')
+                raise RowError(
+                    f'column "{found["label"]}" has to hold one number for each of the {len(documents)} documents'
+                )
             result["label"] = [number_of(one, found["label"]) for one in labels]
         return result
 

@@ -81,7 +81,11 @@ class Reranking(Task):
     @property
     def note(self) -> str:
         """The loss, and the scale of the labels."""
-        scale = f"; labels from {self.low:g} to {self.high:g} are learned as 0 to 1" if (self.low, self.high) != (0.0, 1.0) else ""
+        scale = (
+            f"; labels from {self.low:g} to {self.high:g} are learned as 0 to 1"
+            if (self.low, self.high) != (0.0, 1.0)
+            else ""
+        )
         how = "the documents of a query against each other" if self.listwise else "pair by pair"
         return f"learned with the loss {self.rerank_loss}, {how}{scale}"
 
@@ -162,7 +166,10 @@ class Reranking(Task):
         for name in ("labels", "same"):
             batch.pop(name, None)
         count = len(batch["input_ids"])
-        parts = [{name: value[start : start + AT_ONCE] for name, value in batch.items()} for start in range(0, count, AT_ONCE)]
+        parts = [
+            {name: value[start : start + AT_ONCE] for name, value in batch.items()}
+            for start in range(0, count, AT_ONCE)
+        ]
         logits = torch.cat([model(**part)["logits"].float().view(-1) for part in parts]).cpu().numpy()
         return [logits[row[row != ABSENT]] for row in place]
 
@@ -175,10 +182,11 @@ class Reranking(Task):
         scores = self._scores(kept)
         relevance = np.concatenate([np.asarray(labels, np.float64) for labels in rows_of.labels_of(rows)])
         if "documents" in rows.column_names:
-            return by_query(scores, relevance, np.repeat(np.arange(len(rows)), [len(texts) for texts in rows["documents"][:]]))
+            sizes = [len(texts) for texts in rows["documents"][:]]
+            return Measures(*by_query(scores, relevance, np.repeat(np.arange(len(rows)), sizes)))
         queries = np.unique(rows["text"][:], return_inverse=True)[1]
         several = len(queries) >= 2 * (queries.max() + 1)
-        return by_query(scores, relevance, queries) if several else by_pair(scores, relevance)
+        return Measures(*(by_query(scores, relevance, queries) if several else by_pair(scores, relevance)))
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The score of a pair, 0 to 1; for a list of documents the best one, its score, and all scores in their order."""
@@ -197,15 +205,18 @@ class Reranking(Task):
 
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """Pairs whose score is furthest from their label."""
-        found, scores, start = [], self._scores(kept), 0
-        documents = rows["documents"][:] if "documents" in rows.column_names else [[text] for text in rows["text_pair"][:]]
+        found: list[dict[str, Any]] = []
+        scores, start = self._scores(kept), 0
+        documents = (
+            rows["documents"][:] if "documents" in rows.column_names else [[text] for text in rows["text_pair"][:]]
+        )
         for query, texts, labels in zip(rows["text"][:], documents, rows_of.labels_of(rows), strict=True):
             for text, label in zip(texts, labels, strict=True):
                 expected, said = (label - self.low) / (self.high - self.low), float(scores[start])
                 found.append({"text": f"{query} ‖ {text}", "expected": f"{expected:.2f}", "predicted": f"{said:.2f}",
                               "score": abs(expected - said)})  # fmt: skip
                 start += 1
-        return sorted(found, key=lambda one: -float(one["score"]))[:20]
+        return sorted(found, key=lambda one: -one["score"])[:20]
 
     @staticmethod
     def _scores(kept: "list[np.ndarray]") -> "np.ndarray":
