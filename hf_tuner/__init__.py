@@ -25,9 +25,15 @@ _HOME = {
     "predict": "evaluation.predict",
     "merge": "models.merge",
     "Report": "report.report",
+    "CausalLM": "tasks.causal_lm",
+    "Preference": "tasks.preference",
+    "SFT": "tasks.sft",
+    "MaskedLM": "tasks.masked_lm",
     "Reranking": "tasks.reranking",
     "SentenceSimilarity": "tasks.sentence_similarity",
     "TextClassification": "tasks.text_classification",
+    "TokenClassification": "tasks.token_classification",
+    "QuestionAnswering": "tasks.question_answering",
 }
 __all__ = sorted(_HOME)
 

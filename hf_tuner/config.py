@@ -61,7 +61,9 @@ class Run:
         "auto", "What a label is: one class, several classes, or a number.", ("auto", "single", "multi", "regression")
     )
     encoding: str | None = option(None, "Encoding of text files, such as latin-1 (default: utf-8).")
-    separator: str | None = option(None, "Column separator of CSV files (default: sniffed).")
+    separator: str | None = option(
+        None, "Column separator of CSV files (default: sniffed); file: a .txt file is one document."
+    )
     drop_empty: bool = option(False, "Leave out rows whose text or label is empty, instead of refusing them.")
     drop_leaked: bool = option(False, "Leave out training rows whose text stands in an evaluation split too.")
     fail_on_leak: bool = option(False, "Refuse data whose evaluation rows stand in train, instead of warning.")

@@ -22,6 +22,15 @@ def say(text: str = "") -> None:
         show(printable(text), sys.stdout)
 
 
+def say_marked(text: str) -> None:
+    """Print a line in which what stands between ⟦ and ⟧ is green on a terminal and stays in these brackets elsewhere."""
+    if is_main():
+        plain = printable(text)
+        if sys.stdout.isatty() and "NO_COLOR" not in os.environ:
+            plain = plain.replace("⟦", "\x1b[32m").replace("⟧", "\x1b[0m")
+        show(plain, sys.stdout)
+
+
 def warn(text: str) -> None:
     """Print a warning on the main process, to standard error."""
     if is_main():

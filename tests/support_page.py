@@ -38,6 +38,9 @@ EXTRA: dict[str, dict[str, Any]] = {
 """Settings that a method needs on models as small as those of the tests."""
 
 REFUSED: dict[tuple[str, str], str] = {
+    ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
+    ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("masked-lm", "lp-ft"): "no one state a row that a probe is fitted on",
     ("reranking", "lp-ft"): "no one state a row that a probe is fitted on",
     ("sentence-similarity", "head-only"): "has no head to train",
     ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",

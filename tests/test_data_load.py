@@ -165,7 +165,7 @@ def test_a_script_beside_the_data_never_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "d" / "ran").exists()
 
 
-@pytest.mark.parametrize("name", ["x.pkl", "x.xlsx", "x.txt"])
+@pytest.mark.parametrize("name", ["x.pkl", "x.xlsx", "x.doc"])
 def test_kinds_that_are_not_read(name: str, tmp_path: Path) -> None:
     """Other kinds are refused with those that are read."""
     (tmp_path / name).write_text("anything")

@@ -20,6 +20,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--separator", help="column separator of the input")
     parser.add_argument("--probabilities", action="store_true", help="add one column per class")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--set", default="", help='settings of the task, for these answers only: "max_new_tokens=40"')
     seen = parser.read(words)
     target = Path(seen.output)
     if not target.parent.is_dir():
@@ -38,6 +39,8 @@ def main(words: Sequence[str]) -> None:
 
     folder = local_run(seen.run)
     task = restore_task(read_manifest(folder))
+    settings = _settings(seen.set)
+    task.answering(**settings)
     _, rows = read_rows(seen.input, encoding=seen.encoding, separator=seen.separator)
     twice = [name for name in ("prediction", "score") if name in rows.column_names]
     if twice:
@@ -45,6 +48,16 @@ def main(words: Sequence[str]) -> None:
             f'--input {seen.input} has a column "{twice[0]}" already; rename it, so that the answers have a place'
         )
     ready = task_columns(rows, task, seen.columns, answers=False)
-    answers = predict(folder, ready, seen.batch_size)
+    answers = predict(folder, ready, seen.batch_size, **settings)
     write_predictions(target, rows, answers, seen.probabilities)
     say(f"{len(answers):,} rows → {seen.output}")
+
+
+def _settings(text: str) -> dict[str, str]:
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    bad = [name for name, sign, _ in pairs if not sign]
+    if bad:
+        raise UsageError(
+            f'--set {text}: expected name=value[,name=value], such as max_new_tokens=40; "{bad[0]}" has no ='
+        )
+    return {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs}

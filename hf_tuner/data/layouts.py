@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hf_tuner.data.columns import parse_columns
 from hf_tuner.errors import UsageError
-from hf_tuner.tasks._task import EmptyRow, Layout, RowError, Task
+from hf_tuner.tasks._task import BlankRow, EmptyRow, Layout, RowError, Task
 
 LOOKED_AT = 50
 """Rows by whose content a layout is recognised."""
@@ -40,41 +40,45 @@ def arranged(rows: Dataset, task: type, given: str | None, *, answers: bool = Tr
     """Canonical rows for predicting or measuring. Raises UsageError that names the first rows that cannot be read."""
     layout = layout_of(rows, task, given)
     errors: list[str] = []
-    result = convert(rows, layout, lambda number: f"row {number + 1}", errors)
+    result = convert(rows, layout, lambda number: f"row {number + 1}", errors, blank=not answers)
     if errors:
         raise UsageError("\n".join(errors))
     hidden = () if answers else getattr(task, "targets", ())
     return result.remove_columns([name for name in result.column_names if name in (*hidden, ROW)])
 
 
-def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, drop_empty: bool = False) -> Dataset:
+def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, drop_empty: bool = False,
+            blank: bool = False) -> Dataset:  # fmt: skip
     """Canonical rows, each with its number (`ROW`) when it had one; `errors` gets what cannot be read, by kind of fault.
 
-    With `drop_empty`, rows with nothing in them are left out. `place` turns a row's number into words.
+    With `drop_empty`, rows with nothing in them are left out; those whose layout takes them for usual always are, but
+    for `blank`. `place` turns a row's number into words.
     """
     faults: dict[str, list[int]] = {}
-    whole = list(_converted(rows, layout, faults, drop_empty))
+    whole = list(_converted(rows, layout, faults, EmptyRow if drop_empty else () if blank else BlankRow))
     for text, numbers in faults.items():
         named = ", ".join(place(number) for number in numbers[:NAMED]) + (", …" if len(numbers) > NAMED else "")
         errors.append(f"{named}: {text}" + (f" ({len(numbers):,} rows)" if len(numbers) > 1 else ""))
     return _dataset(whole)
 
 
-def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop: bool) -> Iterator[dict[str, Any]]:
+def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop: Any) -> Iterator[dict[str, Any]]:
     for start in range(0, len(rows), AT_ONCE):
         batch: Mapping[str, Sequence[Any]] = rows[start : start + AT_ONCE]
         names = [name for name in batch if name != ROW]
         for offset in range(len(batch[names[0]])):
             number = int(batch[ROW][offset]) if ROW in batch else start + offset
-            try:
-                row = layout.convert({name: batch[name][offset] for name in names})
-            except EmptyRow as error:
-                if not drop:
-                    faults.setdefault(f"{error}; --drop-empty skips such rows", []).append(number)
-            except RowError as error:
-                faults.setdefault(str(error), []).append(number)
-            else:
-                yield {**row, ROW: number}
+            raw = {name: batch[name][offset] for name in names}
+            for one in layout.expand(raw) if layout.expand else [raw]:
+                try:
+                    row = layout.convert(one)
+                except EmptyRow as error:
+                    if not isinstance(error, drop):
+                        faults.setdefault(f"{error}; --drop-empty skips such rows", []).append(number)
+                except RowError as error:
+                    faults.setdefault(str(error), []).append(number)
+                else:
+                    yield {**row, ROW: number}
 
 
 def _dataset(rows: list[dict[str, Any]]) -> Dataset:

@@ -223,6 +223,7 @@ def _read_folder(path: Path, config: str | None, reading: Reading) -> Raw:
         raise UsageError(f'{path} has no configuration "{config}"; its folders: {", ".join(folders) or "none"}')
     files = sorted(p for p in path.rglob("*") if p.is_file() and not _hidden(p.relative_to(path)))
     mine = [p for p in files if kind_of(p)]
+    mine = [p for p in mine if kind_of(p) != "text"] or mine  # notes beside tables are no data
     if not files:
         raise UsageError(f"{path} holds no data files; expected {', '.join(sorted(KINDS))}")
     if not mine or any(p.suffix.lower() in (".jpg", ".jpeg", ".png") for p in files):

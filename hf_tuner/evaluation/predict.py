@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,10 @@ def kept_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool
 
 
 def predict(run: Path | str, rows: Sequence[str] | Sequence[dict[str, Any]] | Dataset,
-            batch_size: int = 64) -> list[dict[str, Any]]:  # fmt: skip
+            batch_size: int = 64, **settings: Any) -> list[dict[str, Any]]:  # fmt: skip
     """Predictions of a saved run for texts, or for rows with the task's columns: a dictionary each, the answer first.
+
+    `settings` are those of the task that may be changed when it answers, such as `max_new_tokens=40`.
 
     >>> predict("runs/demo", ["where is my parcel?"])[0]["prediction"]     # doctest: +SKIP
     'track_order'
@@ -49,7 +52,9 @@ def predict(run: Path | str, rows: Sequence[str] | Sequence[dict[str, Any]] | Da
     if not len(rows):
         return []
     saved = restore(run)
+    saved = replace(saved, task=saved.task.answering(**settings))
     data = rows if isinstance(rows, Dataset) else _rows(saved.task, rows)
+    saved = replace(saved, task=saved.task.answering(**settings))
     kept, ready = kept_of(saved, data, batch_size)
     return saved.task.answers(kept, ready, data, saved.processor)
 

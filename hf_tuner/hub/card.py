@@ -276,12 +276,19 @@ def _length(facts: Facts) -> list[str]:
     )
 
 
+def _longest(facts: Facts) -> str:
+    longest = count(facts.manifest.max_length)
+    if facts.task.splits:
+        return f"It sees at most {longest} tokens at once; longer texts are read in pieces."
+    return f"Texts are cut at {longest} tokens; what comes after is not read."
+
+
 def _limits(facts: Facts) -> str:
     task, report = facts.task, facts.report
     where = f" (languages: {', '.join(text(one, 20) for one in facts.languages)})" if facts.languages else ""
     lines = [
         *task.limits,
-        f"Texts are cut at {count(facts.manifest.max_length)} tokens; what comes after is not read.",
+        _longest(facts),
         f"It was measured on rows like those it was trained on{where}: other languages and domains are not verified.",
         "What the base model has learned wrongly, this one may repeat.",
     ]

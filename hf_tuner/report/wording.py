@@ -17,6 +17,9 @@ NAMES = {
     "mse": "MSE",
     "mae": "MAE",
     "f1": "F1",
+    "bits_per_byte": "bits per byte",
+    "f1_answerable": "F1 (answerable)",
+    "f1_impossible": "F1 (impossible)",
     "spearman_cosine": "Spearman (cosine)",
     "pearson_cosine": "Pearson (cosine)",
     "map": "MAP",
@@ -32,13 +35,14 @@ NAMES = {
     "rouge_l": "ROUGE-L",
 }
 ORDER = (
-    "f1", "exact_match", "spearman_cosine", "pearson_cosine", "map", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10",
-    "triplet_accuracy", "bleu", "rouge_l", "margin", "perplexity",
+    "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
+    "spearman_cosine", "pearson_cosine", "map", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
+    "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
     "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip
 """Metrics as people read them: the headline first."""
-LOWER_IS_BETTER = ("mse", "mae", "log_loss", "calibration_error", "hamming", "loss", "perplexity")
+LOWER_IS_BETTER = ("mse", "mae", "log_loss", "calibration_error", "hamming", "loss", "perplexity", "bits_per_byte")
 SPLITS = ("test", "validation", "train")
 BASELINES = ("majority", "copy", "lead", "before", "probe")
 """The one a run is set beside comes last."""
@@ -102,6 +106,7 @@ def comparison(metric: str, score: Score | None, baseline: Score | None, who: st
         return ""
     gain = theirs - mine if metric in LOWER_IS_BETTER else mine - theirs
     where = "better" if gain > 0 else "worse"
+    who = "model before training" if who == "before" else who
     if abs(gain) < 5e-4:
         return f"{name(metric)} is that of the {who}"
     inside = score.get("low") is not None and score["low"] <= theirs <= score["high"]

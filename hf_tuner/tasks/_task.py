@@ -8,11 +8,13 @@ Words used here: *rows* are the data's, with the task's canonical columns; *read
 them, which may be more or fewer; *kept* is a list with one small array for each row of *ready*.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hf_tuner import catalog
 from hf_tuner.config import Run
+from hf_tuner.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,10 @@ class EmptyRow(RowError):
     """One row has nothing in it; --drop-empty leaves such rows out."""
 
 
+class BlankRow(EmptyRow):
+    """A row with nothing in it where that is usual, as between the paragraphs of raw text: left out without ado."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """How raw rows become rows with the task's canonical columns."""
@@ -42,6 +48,8 @@ class Layout:
     """Canonical name → column of the data."""
     convert: Callable[[dict[str, Any]], dict[str, Any]]
     """A raw row as a canonical one. Raises RowError."""
+    expand: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] | None = None
+    """The raw rows inside one of the data, where it nests several (the questions of an article); None when it is one."""
 
 
 @dataclass
@@ -108,6 +116,8 @@ class Task:
     new_head: ClassVar[bool] = True
     """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
     for language models, whose output layer is pretrained and stays."""
+    splits: ClassVar[bool] = False
+    """Whether a row that is too long becomes several encoded ones, instead of being cut."""
     leaves_out: ClassVar[tuple[str, ...]] = ()
     """Modules right below the model that the task never calls (a pooler); they are taken out."""
     library: ClassVar[str] = "transformers"
@@ -177,6 +187,18 @@ class Task:
         """Keyword arguments of the model's configuration."""
         return {}
 
+    def dress(self, processor: Any) -> str:
+        """Change the processor (in place) into one that this task reads with, such as by a chat template.
+
+        Called where a processor is loaded, for training and with a saved run, whose processor is saved as it is then.
+        Returns what was done, for the screen; "" when nothing was.
+        """
+        return ""
+
+    def suit(self, model: Any, max_length: int) -> "Task":
+        """The task once its model is known, with what can only be found by asking the model; the same by default."""
+        return self
+
     # --- rows to tensors
 
     def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
@@ -188,7 +210,11 @@ class Task:
         return ready
 
     def collate(self, processor: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        """A function from encoded rows to one padded batch of tensors. Rows whose number is -1 are filler (see `Rows`)."""
+        """A function from encoded rows to one padded batch of tensors.
+
+        Rows for training have their number as "row" (-1: filler, which must count for nothing; see `Rows`) and the
+        epoch they are dealt in as "epoch".
+        """
         raise NotImplementedError
 
     def masks(self, ready: Any) -> list[tuple[str, bool, str]]:
@@ -196,7 +222,8 @@ class Task:
         return []
 
     def example(self, processor: Any, ready: Any) -> str:
-        """One encoded training row as a person reads it, what the loss covers marked; "" shows nothing."""
+        """One encoded training row as a person reads it, what the loss covers between ⟦ and ⟧; "" shows
+        nothing."""
         return ""
 
     # --- training
@@ -231,9 +258,32 @@ class Task:
         """What costs nothing, in the form of `outputs`: name → kept. `train` are encoded training rows."""
         return {}
 
+    def settled(
+        self, kept: "Mapping[str, list[np.ndarray]]", ready: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> "Task":
+        """This task with what can only be decided after training, such as a threshold; `kept` by evaluation split.
+
+        Nothing may be decided on the rows of test.
+        """
+        return self
+
+    def details(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, Any]:
+        """What the report's page shows beside the scores: `per_class` and the like, see `report.classification`."""
+        return {}
+
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """What `predict` gives for each of the data's rows: a dictionary of plain values, the answer first."""
         raise NotImplementedError
+
+    def answering(self, **settings: Any) -> "Task":
+        """The task as `predict` uses it, with settings that are changed there: this one with other values of its fields.
+
+        A task whose users want something else than what is measured (a language model is measured by how likely texts
+        are and used to write them) returns another task: its `encode`, `pack`, `collate`, `outputs` and `answers` serve
+        `predict`. Raises UsageError for a setting that it does not have, or a value of another kind.
+        """
+        known = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: _setting(name, value, known) for name, value in settings.items()})
 
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The worst answers, worst first: {"text", "expected", "predicted", "score"} (score: how sure or how bad)."""
@@ -272,6 +322,21 @@ def at_one(measures: Measures) -> dict[str, float]:
 
     weights = np.ones((1, measures.rows))
     return {name: float(score(weights)[0]) for name, score in measures.scores.items()}
+
+
+def _setting(name: str, value: Any, known: Mapping[str, Any]) -> Any:
+    """A setting's value in the kind of its present one; words of a command line are read as such."""
+    if name not in known:
+        plain = [n for n, present in known.items() if isinstance(present, int | float | str)]
+        raise UsageError(catalog.unknown("setting", name, plain))
+    kind = type(known[name])
+    if isinstance(value, str) and kind in (bool, int, float):
+        try:
+            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (ValueError, KeyError) as error:
+            what = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+            raise UsageError(f"{name}={value}: expected {what}, such as {known[name]}") from error
+    return value
 
 
 def _tuples(value: Any) -> Any:

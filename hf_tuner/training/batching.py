@@ -17,10 +17,12 @@ from hf_tuner.faults import die_with_parent, plainly
 
 WINDOW = 50
 """Batches that are sorted together; larger pads less and mixes less."""
+EPOCH = 1 << 40
+"""An index is epoch × EPOCH + row: data workers learn the epoch with the row, also those that outlive one."""
 
 
 class Rows(Dataset):
-    """Encoded rows with their numbers. An index past the end is filler: row 0 with its label masked out."""
+    """Encoded rows with their number and epoch. A row past the end is filler: row 0 with its labels masked out."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -37,10 +39,11 @@ class Rows(Dataset):
         if not self.alone and get_worker_info() is not None:
             die_with_parent(signal.SIGKILL)  # a data worker that hangs would outlive a killed run
             self.alone = True
+        places = [divmod(index, EPOCH) for index in indices]
         count = len(self.data)
-        rows = self._fetch([i if i < count else 0 for i in indices])
-        return [{**row, "labels": masked(row["labels"]), "row": -1} if i >= count else {**row, "row": i}
-                for i, row in zip(indices, rows, strict=True)]  # fmt: skip
+        rows = self._fetch([i if i < count else 0 for _, i in places])
+        return [{**row, "row": i, "epoch": epoch} if i < count else {**filler(row), "epoch": epoch}
+                for (epoch, i), row in zip(places, rows, strict=True)]  # fmt: skip
 
     def _fetch(self, indices: list[int]) -> list[dict[str, Any]]:
         try:
@@ -61,7 +64,8 @@ class LengthBatches(Sampler[int]):
     """Row numbers in training order: every run of `update` numbers makes one optimiser update.
 
     `multiple` (processes × rows per process) is what the loader cuts at once: the last update is filled up to it
-    with numbers past the end, which `Rows` turns into masked rows, so that no row is ever counted twice.
+    with numbers past the end, which `Rows` turns into masked rows, so that no row is ever counted twice. Numbers carry
+    the epoch (see `EPOCH`).
     """
 
     def __init__(self, lengths: np.ndarray, *, update: int, multiple: int = 1, seed: int = 0) -> None:
@@ -74,7 +78,8 @@ class LengthBatches(Sampler[int]):
         """Choose the epoch whose order is dealt next."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[int]:
+    def order(self) -> list[int]:
+        """The rows of the epoch, without filler."""
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(len(self.lengths))
         span = WINDOW * self.update
@@ -82,11 +87,19 @@ class LengthBatches(Sampler[int]):
         ordered = np.concatenate([w[np.argsort(self.lengths[w], kind="stable")] for w in windows]) if windows else order
         whole = len(ordered) // self.update * self.update
         batches = ordered[:whole].reshape(-1, self.update)
-        yield from batches[random.permutation(len(batches))].ravel().tolist()
-        yield from ordered[whole:].tolist()
-        yield from range(len(ordered), len(self))
+        return [*batches[random.permutation(len(batches))].ravel().tolist(), *ordered[whole:].tolist()]
+
+    def __iter__(self) -> Iterator[int]:
+        first, order = self.epoch * EPOCH, self.order()
+        yield from (first + row for row in order)
+        yield from range(first + len(order), first + len(self))
+
+
+def filler(row: dict[str, Any]) -> dict[str, Any]:
+    """A row that no loss and no count sees."""
+    return {**row, **({"labels": masked(row["labels"])} if "labels" in row else {}), "row": -1}
 
 
 def masked(label: Any) -> Any:
-    """A label that no loss and no count sees."""
-    return [-100.0] * len(label) if isinstance(label, list) else -100
+    """A label, or a nested list of labels, that no loss and no count sees."""
+    return [masked(one) for one in label] if isinstance(label, list) else -100

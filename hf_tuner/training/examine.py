@@ -66,10 +66,12 @@ def tokens(
     can = max_length(replace(run, max_length=None), processor, config) - reserved
     picked = rows.select(range(0, len(rows), max(1, math.ceil(len(rows) / SAMPLE))))
     # One more than the limit: what reaches it is cut. Nothing longer is ever tokenised.
-    encode = task.encode(processor, limit + 1)
+    encode = task.encode(processor, limit if task.splits else limit + 1)
     lengths = np.array(encode({n: picked[n][:] for n in picked.column_names if n != "label"})["length"])
     cut = int((lengths > limit).sum())
     half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95]))
+    if task.splits:
+        return _split(lengths, limit, len(picked))
     looked = "all rows" if len(picked) == len(rows) else f"{count(len(picked))} rows looked at"
     line = f"half up to {half}, 95 % up to {most} of {limit} ({looked}); "
     line += f"{share(cut / len(lengths))} of the rows are cut" if cut else "none is cut"
@@ -78,6 +80,15 @@ def tokens(
         return line, facts, []
     more = f"--max-length {can} keeps more" if can > limit else "the model takes no more"
     return line, facts, [f"train: {share(cut / len(lengths))} of the rows have over {limit} tokens and are cut; {more}"]
+
+
+def _split(lengths: np.ndarray, limit: int, rows: int) -> tuple[str, dict[str, int | float], list[str]]:
+    """The line and the facts of a task that makes several rows of a long one."""
+    half, most, top = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95, 100])) if len(lengths) else (0, 0, 0)
+    pieces = len(lengths) / max(1, rows)
+    line = f"half up to {half}, 95 % up to {most}, longest {top} of {limit}; {pieces:.2f} pieces a row, none is cut"
+    facts = {"limit": limit, "p50": half, "p95": most, "looked_at": rows, "cut": 0.0, "pieces": round(pieces, 4)}
+    return line, facts, []
 
 
 def disk(run: Run, task: Any, rows: int) -> tuple[str, dict[str, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.console import count, say
+from hf_tuner.console import count, say, say_marked
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.verify import held_rows, same_predictions
@@ -59,12 +59,13 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     task = settled(run, task)
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
+    task = task.suit(model, longest)
     with clock("encode"):
         rows = _encoded(task, processor, data, longest)
     ready, collate = rows.ready, rows.collate
     masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
-        say(f"  example   {shown}")
+        say_marked(f"  example   {shown}")
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, task, model, longest))
     proofs = require([*before_training(model, method.SAVES), *masks])
@@ -89,7 +90,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
             trained = _train(trainer, store, pushing.callbacks)
     clock.add("train", trained.earlier)
     with clock("evaluate"):
-        kept = _keep(task, trained.model, collate, ready, arguments)
+        task, kept = _settled(task, trained.model, rows, arguments)
     proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
     if arguments.should_save:
         with clock("save"):
@@ -186,6 +187,12 @@ def _keep(task: Any, model: Any, collate: Callable, ready: Mapping[str, Any], ar
     """What the task keeps of every evaluation split."""
     batch, measured = arguments.per_device_eval_batch_size, [split for split in ready if split != "train"]
     return {split: keep_outputs(model, ready[split], collate, task.outputs, batch) for split in measured}
+
+
+def _settled(task: Any, model: Any, rows: Encoded, arguments: Any) -> tuple[Any, dict[str, Kept]]:
+    """The task with what it decides after training, and what it keeps of every evaluation split."""
+    kept = _keep(task, model, rows.collate, rows.ready, arguments)
+    return task.settled(kept, rows.ready, rows.data), kept
 
 
 def _complete(kept: Mapping[str, Kept], ready: Mapping[str, Any]) -> Proof:

@@ -29,11 +29,11 @@ class StreamedRows(IterableDataset):
                 ready = ready if left is None else concatenate_datasets([left, ready])
                 order = LengthBatches(np.asarray(ready.with_format(None)["length"]), update=self.update, seed=self.seed)
                 order.set_epoch(window)
-                dealt = list(order)
+                dealt = order.order()
                 whole = len(dealt) // self.update * self.update
                 for start in range(0, whole, self.update):
                     chosen = dealt[start : start + self.update]
                     for index, row in zip(chosen, ready.__getitems__(chosen), strict=True):
-                        yield {**row, "row": number + index}
+                        yield {**row, "row": number + index, "epoch": 0}
                 left = ready.select(sorted(dealt[whole:])) if whole < len(dealt) else None
                 number, window = number + whole, window + 1

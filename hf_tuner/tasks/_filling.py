@@ -1,0 +1,76 @@
+"""Words for the gaps of a text: what `predict` gives for a masked language model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hf_tuner.errors import UsageError
+from hf_tuner.tasks import _packing as packing
+from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MARK = "[MASK]"
+"""Stands for a gap, whatever the tokenizer calls it; <mask> is taken too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filling(Task):
+    """The likeliest tokens for every gap in the `text` of each row."""
+
+    top_k: int = 5
+
+    def encode(self, tokenizer: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
+        """A batched function to `input_ids` and `length`. Raises UsageError for a text without a gap."""
+        mask, end = tokenizer.mask_token, tokenizer.mask_token_id
+
+        def rows(batch: dict[str, list]) -> dict[str, list]:
+            texts = [text[: max_length * CHARACTERS_PER_TOKEN].replace(MARK, mask).replace("<mask>", mask)
+                     for text in batch["text"]]  # fmt: skip
+            ids = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+            for text, one in zip(batch["text"], ids, strict=True):
+                if end not in one:
+                    raise UsageError(f'"{text[:60]}" has no gap in its first {max_length} tokens; '
+                                     f"write {MARK} where a word is wanted")  # fmt: skip
+            return {"input_ids": list(ids), "length": [len(one) for one in ids]}
+
+        return rows
+
+    def collate(self, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+        """A function to one padded batch, ids and mask [rows, tokens], and the id of a gap."""
+        gap = tokenizer.mask_token_id
+
+        def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+            padded = tokenizer.pad([{"input_ids": row["input_ids"]} for row in rows], return_tensors="pt")
+            return {"input_ids": padded["input_ids"], "attention_mask": padded["attention_mask"], "gap": gap}
+
+        return batch
+
+    def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
+        """Ids and probabilities [2, gaps, answers] of each row, the likeliest first."""
+        gaps = batch.pop("gap") == batch["input_ids"]
+        logits = packing.logits_of(model, batch, causal=False)
+        found = []
+        for row, where in zip(logits, gaps, strict=True):
+            best = row[where].float().softmax(dim=-1).topk(min(self.top_k, row.shape[-1]), dim=-1)
+            found.append(_pair(best.indices, best.values))
+        return found
+
+    def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
+        """{"prediction": the text filled, "score": how likely its words are, "fills": [{"token", "score"}] for each gap}."""
+        result = []
+        for (ids, scores), row in zip(kept, ready.with_format(None)["input_ids"][:], strict=True):
+            fills = [[{"token": processor.decode([int(token)]).strip(), "score": float(score)}
+                      for token, score in zip(*gap, strict=True)] for gap in zip(ids, scores, strict=True)]  # fmt: skip
+            best = iter(int(gap[0]) for gap in ids)
+            filled = [next(best) if token == processor.mask_token_id else token for token in row]
+            text = processor.decode(filled, skip_special_tokens=True)
+            result.append({"prediction": text, "score": float(scores[:, 0].prod()), "fills": fills})
+        return result
+
+
+def _pair(ids: Any, scores: Any) -> "np.ndarray":
+    import numpy as np
+
+    return np.stack([ids.cpu().numpy().astype(np.float64), scores.cpu().numpy().astype(np.float64)])

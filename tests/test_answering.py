@@ -1,0 +1,36 @@
+"""`predict` asks the task how it answers, with settings that are changed for these answers only."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from hf_tuner.errors import UsageError
+from hf_tuner.tasks._task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer(Task):
+    """A task with settings of several kinds."""
+
+    max_new_tokens: int = 20
+    temperature: float = 0.0
+    early: bool = False
+
+
+def test_words_take_the_kind_of_the_setting():
+    task = Writer().answering(max_new_tokens="40", temperature="0.5", early="True")
+    assert task == Writer(max_new_tokens=40, temperature=0.5, early=True)
+    assert Writer().answering() == Writer()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max_new_token": 3}, 'did you mean "max_new_tokens"'),
+        ({"max_new_tokens": "many"}, "max_new_tokens=many: expected a whole number, such as 20"),
+        ({"early": "maybe"}, "expected true or false"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(settings, said):
+    with pytest.raises(UsageError, match=said):
+        Writer().answering(**settings)
