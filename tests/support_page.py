@@ -52,6 +52,9 @@ REFUSED: dict[tuple[str, str], str] = {
     ("summarization", "lp-ft"): "no one state a row that a probe is fitted on",
     ("translation", "head-only"): "has no head to train; use --method lora or full",
     ("translation", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("reranking", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("sentence-similarity", "head-only"): "has no head to train",
+    ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",
 }
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 

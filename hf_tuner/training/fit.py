@@ -54,8 +54,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     Raises ProofError when something would not train or save, DivergedError at the first number that is not finite,
     UsageError for settings that cannot work together.
     """
-    clock = Clock()
-    method = catalog.load("methods", run.method)
+    clock, method = Clock(), catalog.load("methods", run.method)
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
     task = settled(run, task)
     share_padding(model, processor)
