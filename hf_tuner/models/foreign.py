@@ -16,6 +16,7 @@ from transformers.utils.hub import cached_file
 from hf_tuner.errors import ArtifactError, TunerError
 from hf_tuner.hub.faults import HUB_ERRORS
 from hf_tuner.models import safety
+from hf_tuner.models.templates import render_all
 from hf_tuner.models.trust import is_trusted
 
 SMALL_FILES = (
@@ -82,6 +83,7 @@ def tokenizer_of(source: str, commit: str | None = None) -> Any:
     except Exception as error:  # tokenizers raises bare Exceptions for a file it cannot make sense of
         raise _unreadable("tokenizer", source, error) from error
     safety.check_templates(tokenizer.chat_template, source)
+    tokenizer.tuner_render = render_all  # tasks render conversations, and may not know the rooms
     return tokenizer
 
 

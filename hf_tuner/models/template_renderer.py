@@ -1,4 +1,5 @@
-"""The process that renders a chat template: JSON {"template", "values"} in, JSON {"kind", "text"} out.
+"""The process that renders a chat template: JSON {"template", "values": [one of each text]} in, out a list of answers,
+JSON {"kind", "text", "spans"} each.
 
 It is started by path, isolated (`python -I`), and imports jinja2 alone, so that it starts in a tenth of a second.
 """
@@ -7,8 +8,9 @@ import json
 import re
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
@@ -23,12 +25,18 @@ MEMORY = 512 * 2**20
 INTERNALS = re.compile(r"(^|\.)__\w+__($|\.)")
 """The name of an attribute, or a path of them, that no template has a use for; in prose it is only a word."""
 LONGEST_ANSWER = 4_000_000
+INSIDE = "inside: "
 
 
 class Generation(Extension):
-    """The tag that marks what an assistant says; its text stays as it is."""
+    """The tag that marks what an assistant says; its text stays as it is, and where it stands is noted."""
 
     tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def __init__(self, environment: Any) -> None:
+        super().__init__(environment)
+        self.written = 0
+        self.spans: list[tuple[int, int]] = []
 
     def parse(self, parser: Parser) -> Node:
         """The block's own content."""
@@ -37,8 +45,18 @@ class Generation(Extension):
         return CallBlock(self.call_method("same"), [], [], body).set_lineno(line)
 
     def same(self, caller: Any) -> str:
-        """What stands in the block."""
-        return str(caller())
+        """What stands in the block, from where the text ends now."""
+        text = str(caller())
+        self.spans.append((self.written, self.written + len(text)))
+        return text
+
+    def write(self, template: Any, values: dict[str, Any]) -> str:
+        """The whole text; afterwards `spans` holds the start and end of every block in it."""
+        self.written, self.spans, parts = 0, [], []
+        for part in template.generate(**values):
+            parts.append(part)
+            self.written += len(part)
+        return "".join(parts)
 
 
 def limit() -> None:
@@ -50,20 +68,38 @@ def limit() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def rendered(template: str, values: dict[str, Any]) -> dict[str, str]:
-    """{"kind": "text" | "refused" | "unsafe", "text"}."""
+def rendered(template: str, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """{"kind": "text" | "refused" | "unsafe", "text", "spans"} for each of `values`."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-    try:
+    made: list[Any] = []
+
+    def read() -> str:
         if found := next(internals(environment.parse(template)), None):
-            return {"kind": "unsafe", "text": f"reaches for Python's internals ({found[:40]})"}
-        text = environment.from_string(template).render(**values)
+            raise SecurityError(INSIDE + found[:40])
+        made.append(environment.from_string(template))
+        return ""
+
+    broken = _answer(read)
+    if broken["kind"] != "text":
+        return [broken] * len(values)
+    marks: Any = environment.extensions[Generation.identifier]
+    return [_answer(partial(marks.write, made[0], one), marks) for one in values]
+
+
+def _answer(write: Callable[[], str], marks: Any = None) -> dict[str, Any]:
+    """What `write` gives, or how it failed."""
+    try:
+        text = write()
     except SecurityError as error:
-        return {"kind": "unsafe", "text": f"tries to leave its sandbox ({str(error)[:80]})"}
+        said = str(error)
+        if said.startswith(INSIDE):
+            return {"kind": "unsafe", "text": f"reaches for Python's internals ({said.removeprefix(INSIDE)})"}
+        return {"kind": "unsafe", "text": f"tries to leave its sandbox ({said[:80]})"}
     except TemplateSyntaxError as error:
         return {"kind": "unsafe", "text": f"is not a template ({str(error)[:80]})"}
     except (MemoryError, OverflowError, RecursionError):
@@ -72,7 +108,7 @@ def rendered(template: str, values: dict[str, Any]) -> dict[str, str]:
         return {"kind": "refused", "text": str(error)[:200]}
     if len(text) > LONGEST_ANSWER:
         return {"kind": "unsafe", "text": "makes a text without end"}
-    return {"kind": "text", "text": text}
+    return {"kind": "text", "text": text, "spans": marks.spans if marks else []}
 
 
 def internals(tree: Node) -> Iterator[str]:

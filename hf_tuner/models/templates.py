@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ LONGEST = 64_000
 """Longest template in bytes; the longest in use have about 20,000."""
 MOST_TEMPLATES = 16
 SECONDS = 5
+AT_ONCE = 200
+"""Conversations rendered by one process."""
 CLOCK = 60
 """A busy machine may take that long for 5 seconds of computing."""
 START = "import runpy, sys; sys.path.extend(sys.argv[2:]); runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -50,6 +53,17 @@ def check_templates(templates: str | Mapping[str, str] | None, source: str) -> N
         _try(template, where)
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """What a template made of one conversation."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...] = ()
+    """Start and end, in characters, of what stands between generation marks: the assistant's turns."""
+    refused: str = ""
+    """Why it refuses these messages; "" when it does not."""
+
+
 def render(
     template: str, messages: Sequence[Mapping[str, Any]], where: str = "the chat template", **values: Any
 ) -> str:
@@ -59,12 +73,31 @@ def render(
     sandbox, does not end in time or takes too much memory, ValueError when it refuses these messages, EnvironmentFault
     when this machine cannot render.
     """
-    task = json.dumps({"template": template, "values": {"messages": list(messages), **values}})
+    made = render_all(template, [{"messages": list(messages), **values}], where)[0]
+    if made.refused:
+        raise ValueError(made.refused)
+    return made.text
+
+
+def render_all(template: str, values: Sequence[Mapping[str, Any]], where: str = "the chat template") -> list[Rendered]:
+    """The texts that a template makes of many conversations, AT_ONCE in a process; errors as for `render`.
+
+    Each of `values` is what the template may read: {"messages": …, "add_generation_prompt": …}.
+    """
+    made: list[Rendered] = []
+    for start in range(0, len(values), AT_ONCE):
+        made += _render(template, list(values[start : start + AT_ONCE]), where)
+    return made
+
+
+def _render(template: str, values: list[Mapping[str, Any]], where: str) -> list[Rendered]:
+    """A share of the conversations; those that together take too long are tried in halves."""
     script = str(Path(__file__).with_name("template_renderer.py"))
     command = [sys.executable, "-I", "-c", START, script, *_packages()]
+    task = json.dumps({"template": template, "values": values}).encode()
     try:
-        done = subprocess.run(command, input=task.encode(), capture_output=True, timeout=CLOCK, env={}, check=False)
-        answer = json.loads(done.stdout)
+        done = subprocess.run(command, input=task, capture_output=True, timeout=CLOCK, env={}, check=False)
+        answers = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
         raise EnvironmentFault(
             f"{where} was not rendered within {CLOCK} seconds: the machine is too busy; try again"
@@ -73,14 +106,21 @@ def render(
         if missing := MISSING.search(done.stderr.decode(errors="replace")):
             raise EnvironmentFault(f"chat templates cannot be rendered here ({missing[0][:200]}): pip install jinja2, or mend "
                                    f"the Python at {sys.executable}") from None  # fmt: skip
+        if len(values) > 1:
+            half = len(values) // 2
+            return _render(template, values[:half], where) + _render(template, values[half:], where)
         raise ArtifactError(
             f"{where} does not end within {SECONDS} seconds, or takes too much memory: refused"
         ) from None
-    if answer["kind"] == "text":
-        return str(answer["text"])
+    return [_rendered(answer, where) for answer in answers]
+
+
+def _rendered(answer: Mapping[str, Any], where: str) -> Rendered:
+    if answer["kind"] == "unsafe":
+        raise ArtifactError(f"{where} {answer['text']}: refused")
     if answer["kind"] == "refused":
-        raise ValueError(answer["text"])
-    raise ArtifactError(f"{where} {answer['text']}: refused")
+        return Rendered("", (), answer["text"] or "no reason given")
+    return Rendered(str(answer["text"]), tuple((int(a), int(b)) for a, b in answer["spans"]))
 
 
 def _packages() -> list[str]:
