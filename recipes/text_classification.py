@@ -14,7 +14,7 @@ def recipe(run: Run) -> Report:
     """Fine-tune a text classifier; every step returns an ordinary Hugging Face object."""
     data = load_data(run, TextClassification)
     task = TextClassification.from_data(data, run)
-    processor = load_processor(run)
+    processor = load_processor(run, task)
     data = examine(run, task, processor, data)
     model = load_model(run, task)
     return fit(run, task, model, processor, data)

@@ -85,4 +85,4 @@ def _examine(run: Any) -> None:
     from hf_tuner.models.load import load_processor
     from hf_tuner.training.examine import examine
 
-    examine(run, task, load_processor(run), data)
+    examine(run, task, load_processor(run, task), data)

@@ -73,8 +73,11 @@ def load_config(run: Run, **options: Any) -> Any:
         return config_of(source, commit, **options)
 
 
-def load_processor(run: Run) -> Any:
-    """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files."""
+def load_processor(run: Run, task: Any = None) -> Any:
+    """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files.
+
+    With a task it is made into what that task reads with, such as by a chat template (`Task.dress`).
+    """
     source, commit = located(run)
     if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in TOKENIZER_FILES):
         raise ArtifactError(f"{source} has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
@@ -84,6 +87,8 @@ def load_processor(run: Run) -> Any:
         _require_tokenizer_files(source, commit)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if task is not None and (done := task.dress(tokenizer)):
+        say(f"{'template':<9} {done}")
     return tokenizer
 
 
@@ -228,8 +233,19 @@ def to_accelerator(model: Any) -> Any:
 
 
 def share_padding(model: Any, tokenizer: Any) -> None:
-    """Make the model skip what the tokenizer pads with: heads that read the last token look for this id."""
-    bare_model(model).config.pad_token_id = tokenizer.pad_token_id
+    """Make the model skip what the tokenizer pads with, and stop writing where the tokenizer says that a text ends.
+
+    Heads that read the last token look for the padding id; a chat template may end turns with another token than the
+    model was made with.
+    """
+    bare = bare_model(model)
+    bare.config.pad_token_id = tokenizer.pad_token_id
+    writes = getattr(bare, "generation_config", None) if bare.can_generate() else None
+    if writes is not None and tokenizer.eos_token_id is not None:
+        known = writes.eos_token_id if isinstance(writes.eos_token_id, list) else [writes.eos_token_id]
+        ends = [end for end in known if end is not None]
+        if tokenizer.eos_token_id not in ends:
+            writes.eos_token_id = [tokenizer.eos_token_id, *ends]
 
 
 def max_length(run: Run, tokenizer: Any, config: Any) -> int:

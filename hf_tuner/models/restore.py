@@ -62,6 +62,7 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
         processor = tokenizer_of(str(folder))
         if processor.pad_token is None:
             raise ValueError("it has no padding token")
+    task.dress(processor)
     less_noise()
     if manifest.saves == "model":
         with damage(folder, "the model"):

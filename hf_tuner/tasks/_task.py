@@ -169,6 +169,14 @@ class Task:
         """Keyword arguments of the model's configuration."""
         return {}
 
+    def dress(self, processor: Any) -> str:
+        """Change the processor (in place) into one that this task reads with, such as by a chat template.
+
+        Called where a processor is loaded, for training and with a saved run, whose processor is saved as it is then.
+        Returns what was done, for the screen; "" when nothing was.
+        """
+        return ""
+
     def suit(self, model: Any, max_length: int) -> "Task":
         """The task once its model is known, with what can only be found by asking the model; the same by default."""
         return self
@@ -201,6 +209,15 @@ class Task:
         return ""
 
     # --- training
+
+    @property
+    def refers(self) -> bool:
+        """Whether the loss sets the model beside its start.
+
+        Then what `outputs` keeps of the model before its first update is put beside all encoded rows, as a column
+        "reference"; a saved adapter is measured beside its base in the same way.
+        """
+        return False
 
     def items(self, batch: Mapping[str, Any]) -> "torch.Tensor":
         """Over how many items the batch's loss is a sum: labels that are not masked."""

@@ -11,6 +11,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import count, say, say_marked
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs
 from hf_tuner.evaluation.predict import encoded
+from hf_tuner.evaluation.reference import with_start
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
 from hf_tuner.models.load import bare_model, max_length, share_padding
@@ -67,15 +68,14 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, method, model))
     proofs = require([*before_training(model, method.SAVES), *masks])
-    say(f"  new head  {', '.join(model.tuner_notes['new_head']) or 'none; the checkpoint brings its own'}")
-    say("\n" + trainable_table(model) + "\n")
+    _tell_parts(model)
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
         model.to(arguments.device)
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
     with clock("probe"):
-        before = _keep(task, model, collate, ready, arguments) if task.before else {}
-    free = {"before": before, "probe": start.logits}
+        free = {"before": _keep(task, model, collate, ready, arguments) if task.before else {}, "probe": start.logits}
+        ready = with_start(task, model, ready, collate, arguments.per_device_eval_batch_size)
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, len(ready["train"]), method.SAVES)
     with clock("train"):
@@ -192,6 +192,11 @@ def _reserved(run: Run, method: Any) -> int:
 
 def _finish(run: Run, method: Any, model: Any) -> Callable | None:
     return (lambda folder: method.finish(model, run.method_config, folder)) if hasattr(method, "finish") else None
+
+
+def _tell_parts(model: Any) -> None:
+    new = ", ".join(model.tuner_notes["new_head"]) or "none; the checkpoint brings its own"
+    say(f"  new head  {new}\n\n{trainable_table(model)}\n")
 
 
 def _announce(model: Any, arguments: Any, rows: int, saves: str) -> None:

@@ -106,7 +106,7 @@ def _tokens(run: Run, task: Any, rows: Any, config: Any) -> tuple[float, int]:
     """Mean and largest number of tokens in a sample of rows; characters over four when no tokenizer is at hand."""
     picked = rows.select(range(0, len(rows), max(1, len(rows) // SAMPLE)))
     try:
-        tokenizer = load_processor(run)
+        tokenizer = load_processor(run, task)
     except Exception as error:
         say(f"  note      no tokenizer ({error}); four characters are taken for a token")
         lengths = [len(str(t)) / CHARACTERS_PER_TOKEN for t in picked[task.texts[0]]]
