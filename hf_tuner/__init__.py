@@ -26,6 +26,8 @@ _HOME = {
     "merge": "models.merge",
     "Report": "report.report",
     "CausalLM": "tasks.causal_lm",
+    "Preference": "tasks.preference",
+    "SFT": "tasks.sft",
     "MaskedLM": "tasks.masked_lm",
     "TextClassification": "tasks.text_classification",
 }
