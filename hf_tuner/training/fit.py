@@ -12,6 +12,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import count, say, say_marked
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs, keep_told
 from hf_tuner.evaluation.predict import encoded
+from hf_tuner.evaluation.reference import with_start
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
 from hf_tuner.models.load import bare_model, max_length, settled, share_padding
@@ -69,15 +70,15 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, task, model, longest))
     proofs = require([*before_training(model, method.SAVES), *masks])
-    say(f"  new head  {', '.join(model.tuner_notes['new_head']) or 'none; the checkpoint brings its own'}")
-    say("\n" + trainable_table(model) + "\n")
+    _tell_parts(model)
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
         model.to(arguments.device)
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
     with clock("probe"):
         before = _readable(task, _keep(task, model, collate, ready, arguments), processor) if task.before else {}
-    free = {"before": before, "probe": start.logits}
+        free = {"before": before, "probe": start.logits}
+        ready = with_start(task, model, ready, collate, arguments.per_device_eval_batch_size)
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
     with clock("train"):
@@ -232,6 +233,11 @@ def _finish(run: Run, task: Any, model: Any, longest: int) -> Callable[[Path], N
         write_files(folder, files)
 
     return finish if files or hasattr(method, "finish") else None
+
+
+def _tell_parts(model: Any) -> None:
+    new = ", ".join(model.tuner_notes["new_head"]) or "none; the checkpoint brings its own"
+    say(f"  new head  {new}\n\n{trainable_table(model)}\n")
 
 
 def _announce(model: Any, arguments: Any, rows: str, saves: str) -> None:
