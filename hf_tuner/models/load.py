@@ -85,12 +85,6 @@ def load_config(run: Run, **options: Any) -> Any:
         return config_of(source, commit, **options)
 
 
-def settled(run: Run, task: Any) -> Any:
-    """The task with what it takes from files that lie beside the weights of the run's model. Raises as `Task.of_model`."""
-    where = located(run)
-    return task.of_model(lambda name: side_file(name, *where))
-
-
 def load_processor(run: Run, task: Any = None) -> Any:
     """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files.
 
@@ -117,6 +111,9 @@ def load_task(run: Run, kind: Any, data: Any, processor: Any = None) -> Any:
     cannot do the task.
     """
     task = kind.from_data(data, run)
+    if kind.of_model is not Task.of_model:
+        where = located(run)
+        task = task.of_model(lambda name: side_file(name, *where))
     if kind.for_model is Task.for_model:
         return task
     return task.for_model(run, load_config(run), processor or load_processor(run, task), data)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.reference import with_start
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
-from hf_tuner.models.load import bare_model, max_length, settled, share_padding
+from hf_tuner.models.load import bare_model, max_length, share_padding
 from hf_tuner.models.save import save_model, write_files
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import effective, settle_rate, training_arguments
@@ -57,7 +57,6 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     """
     clock, method = Clock(), catalog.load("methods", run.method)
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
-    task = settled(run, task)
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
     task = task.suit(model, longest)
@@ -78,7 +77,8 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     with clock("probe"):
         before = _readable(task, _keep(task, model, collate, ready, arguments), processor) if task.before else {}
         free = {"before": before, "probe": start.logits}
-        ready = with_start(task, model, ready, collate, arguments.per_device_eval_batch_size)
+        rows = replace(rows, ready=with_start(task, model, ready, collate, arguments.per_device_eval_batch_size))
+    ready = rows.ready
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
     with clock("train"):
