@@ -48,7 +48,7 @@ TINY = {
 
 
 def on_meta(model_type: str, num_labels: int = 3, auto: Any = AutoModelForSequenceClassification) -> Any:
-    """A model of two layers (one of each kind) on the meta device, where widths cost nothing."""
+    """A model of an auto class, of two layers (one of each kind), on the meta device, where widths cost nothing."""
     config = _shallow(CONFIG_MAPPING[model_type], NEEDED.get(model_type, {}))
     config.num_labels = num_labels
     with torch.device("meta"):

@@ -141,11 +141,12 @@ def _side_by_side(lists: list[list[str]]) -> Iterator[list[str]]:
 
 
 def _backbone_modules(model: Any, head: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
-    """Modules of the backbone; the head and poolers (which belong to its side) left out."""
+    """Modules of the backbone; the head, a language model's output layer and poolers (which belong to its side) left out."""
     root = backbone_name(model)
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     for name, module in model.named_modules():
         inside = not root or is_within(name, [root])
-        if name and inside and not is_within(name, head) and "pooler" not in name.split("."):
+        if name and inside and module is not output and not is_within(name, head) and "pooler" not in name.split("."):
             yield name, module
 
 
