@@ -20,6 +20,7 @@ _HOME = {
     "load_processor": "models.load",
     "examine": "training.examine",
     "load_model": "models.load",
+    "load_task": "models.load",
     "fit": "training.fit",
     "evaluate": "evaluation.evaluate",
     "predict": "evaluation.predict",
@@ -29,11 +30,14 @@ _HOME = {
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
     "MaskedLM": "tasks.masked_lm",
+    "MultipleChoice": "tasks.multiple_choice",
     "Reranking": "tasks.reranking",
     "SentenceSimilarity": "tasks.sentence_similarity",
+    "Summarization": "tasks.summarization",
     "TextClassification": "tasks.text_classification",
     "TokenClassification": "tasks.token_classification",
     "QuestionAnswering": "tasks.question_answering",
+    "Translation": "tasks.translation",
 }
 __all__ = sorted(_HOME)
 

@@ -88,7 +88,12 @@ class Progress:
         self.what, self.total = what, max(1, total)
         self.start = time.monotonic()
         self.said = self.start + self.AFTER - self.EVERY  # the first line comes after AFTER seconds
-        self.shown = False
+        self.shown, self.begun = False, 0
+
+    def step(self) -> None:
+        """Tell that the next of the total begins."""
+        self.at(self.begun)
+        self.begun += 1
 
     def at(self, done: int, detail: str = "") -> None:
         """Tell that `done` of the total is behind us."""

@@ -77,12 +77,13 @@ def _examine(run: Any) -> None:
 
     kind = catalog.task_class(run.task)
     data = load_data(run, kind)
-    task = kind.from_data(data, run)
     if run.model == NO_MODEL:
+        kind.from_data(data, run)
         require_output(run.folder)
         require_cache()
         return
-    from hf_tuner.models.load import load_processor
+    from hf_tuner.models.load import load_processor, load_task
     from hf_tuner.training.examine import examine
 
-    examine(run, task, load_processor(run, task), data)
+    processor = load_processor(run, kind.from_data(data, run))
+    examine(run, load_task(run, kind, data, processor), processor, data)

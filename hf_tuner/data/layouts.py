@@ -27,18 +27,19 @@ def has_layout(task: type) -> bool:
     return own is not None and own.__func__ is not Task.layout.__func__  # type: ignore[attr-defined]
 
 
-def layout_of(rows: Dataset, task: type, given: str | None) -> Layout:
-    """The layout of rows, with what --columns says. Raises UsageError when none fits."""
+def layout_of(rows: Dataset, task: type, given: str | None, settings: Any = None) -> Layout:
+    """The layout of rows, with what --columns and the task's settings say. Raises UsageError when none fits."""
     first = list(islice(iter(rows), LOOKED_AT))
     names = [name for name in rows.column_names if name != ROW]
     asked = parse_columns(given, names, list(getattr(task, "columns")))  # noqa: B009 - declared by convention
     features = {name: feature for name, feature in rows.features.items() if name != ROW}
-    return getattr(task, "layout")(features, [{k: r[k] for k in names} for r in first], asked)  # noqa: B009
+    said = getattr(task, "asked")(settings)  # noqa: B009
+    return getattr(task, "layout")(features, [{k: r[k] for k in names} for r in first], {**said, **asked})  # noqa: B009
 
 
-def arranged(rows: Dataset, task: type, given: str | None, *, answers: bool = True) -> Dataset:
+def arranged(rows: Dataset, task: Task, given: str | None, *, answers: bool = True) -> Dataset:
     """Canonical rows for predicting or measuring. Raises UsageError that names the first rows that cannot be read."""
-    layout = layout_of(rows, task, given)
+    layout = layout_of(rows, type(task), given, task)
     errors: list[str] = []
     result = convert(rows, layout, lambda number: f"row {number + 1}", errors, blank=not answers)
     if errors:

@@ -85,7 +85,7 @@ def _arranged(
     for text in raw.faults.values():
         notes.append(text)
     errors: list[str] = []
-    layout = layout_of(chosen["train"], task, run.columns)
+    layout = layout_of(chosen["train"], task, run.columns, run.task_config)
     chosen = _with_columns(chosen, layout.columns, getattr(task, "targets"), notes)  # noqa: B009
 
     def place(number: int) -> str:
@@ -95,7 +95,8 @@ def _arranged(
     rows = {name: convert(part, layout, place, errors, drop_empty=run.drop_empty) for name, part in chosen.items()}
     if run.eval_dataset:
         part = _other(run, numbers, notes)
-        own = layout if set(layout.columns.values()) <= set(part.column_names) else layout_of(part, task, None)
+        known = {column.partition(".")[0] for column in layout.columns.values()} <= set(part.column_names)
+        own = layout if known else layout_of(part, task, None, run.task_config)
         rows["test"] = convert(part, own, place, errors, drop_empty=run.drop_empty)
     _refuse(errors)
     _refuse([f"{name}: no row is left" for name, part in rows.items() if not part.num_rows])

@@ -36,7 +36,7 @@ def task_columns(rows: Dataset, task: Any, columns: str | None, *, answers: bool
     UsageError when a column is missing or a row cannot be read.
     """
     if has_layout(type(task)):
-        return arranged(rows, type(task), columns, answers=answers)
+        return arranged(rows, task, columns, answers=answers)
     unasked = () if answers else task.targets
     wanted = {k: v for k, v in task.columns.items() if k not in unasked and (k != "text_pair" or task.pair)}
     reads = type("Reads", (), {"columns": wanted, "optional": ()})

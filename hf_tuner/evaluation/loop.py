@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hf_tuner.console import Progress
 from hf_tuner.errors import EnvironmentFault
 from hf_tuner.machine import available
 
@@ -54,6 +55,14 @@ def keep_outputs(
     finally:
         model.train(was_training)
     return _joined(_gathered(parts, world), len(rows))
+
+
+def keep_told(what: str, model: Any, rows: Any, collate: Callable, outputs: Callable, batch_size: int) -> Kept:
+    """As `keep_outputs`, which says how far it is when it takes long: writing texts does."""
+    progress = Progress(what, -(-len(rows) // batch_size))
+    kept = keep_outputs(model, rows, collate, outputs, batch_size, each=progress.step)
+    progress.end()
+    return kept
 
 
 def _require_room(first: Kept, count: int) -> None:

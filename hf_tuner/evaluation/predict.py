@@ -13,7 +13,7 @@ from datasets import Dataset
 from hf_tuner.data.load import no_bars
 from hf_tuner.data.seals import sound
 from hf_tuner.errors import UsageError
-from hf_tuner.evaluation.loop import Kept, keep_outputs
+from hf_tuner.evaluation.loop import Kept, keep_outputs, keep_told
 from hf_tuner.models.restore import Restored, restore
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -35,7 +35,9 @@ def kept_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool
     task = saved.task
     ready = encoded(task, saved.processor, rows, saved.manifest.max_length)
     collate = task.collate(saved.processor)
-    return keep_outputs(saved.model, ready, collate, task.outputs, batch_size, alone=alone), ready
+    if alone:
+        return keep_outputs(saved.model, ready, collate, task.outputs, batch_size, alone=True), ready
+    return keep_told("answering", saved.model, ready, collate, task.outputs, batch_size), ready
 
 
 def predict(run: Path | str, rows: Sequence[str] | Sequence[dict[str, Any]] | Dataset,

@@ -178,7 +178,8 @@ def _quantization(facts: Facts) -> list[str]:
     settings: dict[str, Any] = {f"load_in_{method['bits']}bit": True}
     if method["bits"] == 4:
         settings |= {key: value for key, value in method.items() if key.startswith("bnb_4bit_")}
-    settings["llm_int8_skip_modules"] = list(left_out)
+    if left_out:  # else transformers leaves out the output layer by itself, as training did
+        settings["llm_int8_skip_modules"] = list(left_out)
     inside = ", ".join(f"{key}={literal(value)}" for key, value in settings.items())
     return [f"quantization_config=BitsAndBytesConfig({inside})"]
 

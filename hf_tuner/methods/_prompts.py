@@ -13,4 +13,7 @@ def attach_prompt(model: Any, name: str, targets: Targets, **settings: Any) -> A
     """
     import peft
 
-    return attach_config(model, getattr(peft, name), targets, task_type=task_type(model), **settings)
+    kind = task_type(model)
+    if kind == "SEQ_2_SEQ_LM" and name != "PrefixTuningConfig":
+        settings["num_transformer_submodules"] = 1  # peft would make tokens for the decoder too, and never use them
+    return attach_config(model, getattr(peft, name), targets, task_type=kind, **settings)

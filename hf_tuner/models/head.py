@@ -72,6 +72,12 @@ def pooler_modules(model: Any) -> tuple[str, ...]:
     return _distinct(model, [f"{root}.pooler" if root else "pooler"])
 
 
+def output_modules(model: Any) -> tuple[str, ...]:
+    """The layer that gives a language model's words, where it has one; T5 keeps it beside its two stacks."""
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return tuple(name for name, module in model.named_modules() if output is not None and module is output)
+
+
 def _resolve(model: Any, keys: Iterable[str]) -> set[str]:
     """Missing keys as parameter names of this model; a key that names none (a buffer) is left out."""
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}

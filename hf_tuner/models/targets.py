@@ -22,6 +22,8 @@ ATTENTION = re.compile(r"Attention(?!.*(Layer|Block)$)")
 """Class names of attention modules, but not of blocks that are named after theirs (JambaAttentionDecoderLayer)."""
 NOT_FEEDFORWARD = re.compile(rf"{ATTENTION.pattern}|Norm")
 """Some norms have linear layers of their own (A.X K2)."""
+MAMBA = re.compile(r"Mamba|FalconH1Mixer")
+"""Class names of state-space mixers; peft refuses their projections by the type of the model."""
 READ_BY_MAMBA = ("dt_proj", "out_proj")
 """State-space mixers hand the weights of these to a kernel; an adapter around them would stay without effect."""
 REGEX_SIGNS = frozenset("*?[](|^$\\")
@@ -139,11 +141,12 @@ def _side_by_side(lists: list[list[str]]) -> Iterator[list[str]]:
 
 
 def _backbone_modules(model: Any, head: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
-    """Modules of the backbone; the head and poolers (which belong to its side) left out."""
+    """Modules of the backbone; the head, a language model's output layer and poolers (which belong to its side) left out."""
     root = backbone_name(model)
+    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     for name, module in model.named_modules():
         inside = not root or is_within(name, [root])
-        if name and inside and not is_within(name, head) and "pooler" not in name.split("."):
+        if name and inside and module is not output and not is_within(name, head) and "pooler" not in name.split("."):
             yield name, module
 
 
@@ -154,7 +157,7 @@ def _is_linear(model: Any, name: str, module: nn.Module) -> bool:
     parent, _, leaf = name.rpartition(".")
     if isinstance(model.get_submodule(parent), nn.MultiheadAttention):
         return False
-    return not (leaf in READ_BY_MAMBA and "Mamba" in type(model.get_submodule(parent)).__name__)
+    return not (leaf in READ_BY_MAMBA and MAMBA.search(type(model.get_submodule(parent)).__name__))
 
 
 def _wrappable(model: Any, linears: list[str]) -> tuple[str, ...]:

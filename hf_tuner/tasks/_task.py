@@ -151,9 +151,24 @@ class Task:
         raise NotImplementedError
 
     @classmethod
+    def asked(cls, settings: Any) -> Mapping[str, str]:
+        """What the task's settings say about the data's columns, beside --columns; `layout` is given both.
+
+        `settings` has the fields of the task's Config: that Config, or a task that was saved.
+        """
+        return {}
+
+    @classmethod
     def audit(cls, data: Mapping[str, Any], run: Run) -> Findings:
         """What is wrong, odd or worth a line in the canonical rows of all splits."""
         return Findings()
+
+    def for_model(self, run: Run, config: Any, processor: Any, data: Mapping[str, Any]) -> "Task":
+        """The task as this model does it, known from its configuration and tokenizer before weights are read.
+
+        Raises UsageError for a model that cannot do the task.
+        """
+        return self
 
     def prepare(self, rows: Any) -> Any:
         """Rows of another data set in the terms of this (saved) task, such as class ids by name."""
@@ -228,6 +243,15 @@ class Task:
 
     # --- training
 
+    @property
+    def refers(self) -> bool:
+        """Whether the loss sets the model beside its start.
+
+        Then what `outputs` keeps of the model before its first update is put beside all encoded rows, as a column
+        "reference"; a saved adapter is measured beside its base in the same way.
+        """
+        return False
+
     def items(self, batch: Mapping[str, Any]) -> "torch.Tensor":
         """Over how many items the batch's loss is a sum: labels that are not masked."""
         return batch["labels"].ne(-100).sum()
@@ -246,8 +270,12 @@ class Task:
         """As `outputs`, for evaluations while training; cheaper where answers are expensive."""
         return self.outputs(model, batch)
 
+    def readable(self, kept: "list[np.ndarray]", processor: Any) -> "list[np.ndarray]":
+        """What `outputs` kept in the form that `measure`, `baselines` and `worst` use; texts for generated ids."""
+        return kept
+
     def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
-        """Scores of what was kept against the rows."""
+        """Scores of what was kept (made `readable`) against the rows."""
         raise NotImplementedError
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
@@ -255,7 +283,7 @@ class Task:
         return at_one(self.measure(kept, ready, rows))
 
     def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
-        """What costs nothing, in the form of `outputs`: name → kept. `train` are encoded training rows."""
+        """What costs nothing, in the form of `readable`: name → kept. `train` are encoded training rows."""
         return {}
 
     def settled(

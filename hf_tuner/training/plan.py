@@ -11,7 +11,7 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, duration, say, table
 from hf_tuner.data.load import load_data
-from hf_tuner.models.load import bare_model, load_processor, max_length, sketch_model, whole_head
+from hf_tuner.models.load import bare_model, load_processor, load_task, max_length, sketch_model, whole_head
 from hf_tuner.models.pooling import freeze_mean, layer_name
 from hf_tuner.models.restore import task_class
 from hf_tuner.models.targets import find_targets
@@ -26,7 +26,7 @@ def plan(run: Run) -> str:
     """The plan of a run as text: trainable table, memory in GB, time on this machine."""
     kind = task_class(run.task)
     data = load_data(run, kind)
-    task = kind.from_data(data, run)
+    task = load_task(run, kind, data)
     model = on_meta(run, task)
     saves = catalog.load("methods", run.method).SAVES
     tokens, longest = _tokens(run, task, data["train"], bare_model(model).config)

@@ -35,7 +35,7 @@ class Measured:
     data: Any
     ready: dict[str, Any]
     kept: dict[str, Kept]
-    """What the task keeps of each evaluation split."""
+    """What the task keeps of each evaluation split, made readable."""
     free: dict[str, dict[str, Kept]]
     """The same by name of what comes before or without training: the model before, the probe."""
     probe: str

@@ -25,7 +25,7 @@ class Tiny:
 
 def names() -> list[str]:
     """Tasks that have a file here."""
-    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__))
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
 
 
 def make(task: str, folder: Path) -> Tiny:
