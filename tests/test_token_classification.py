@@ -210,6 +210,14 @@ def test_outputs_are_the_logits_of_the_words(before: int, tokenizer: Any) -> Non
     np.testing.assert_allclose(kept[1][0], model.table.weight[rows[1]["input_ids"][1]].detach())
 
 
+def test_virtual_tokens_before_the_text_change_no_loss(tokenizer: Any) -> None:
+    rows = ready({"tokens": [["rain", "sun"]], "tags": [["O", "B-PER"]]}, tokenizer)
+    model, batch = Scores(5), task().collate(tokenizer)(list(rows))
+    alone = task().loss(model, dict(batch))
+    model.before = 3
+    torch.testing.assert_close(task().loss(model, dict(batch)), alone)
+
+
 def random_tags(seed: int, marked: bool = True) -> tuple[list[list[str]], list[list[str]]]:
     random = np.random.default_rng(seed)
     names = [*TAGS, "B-ORG"] if marked else ["NN", "VB", "DT"]
@@ -286,18 +294,18 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_predictions_are_spans_of_the_text(spoken: Path) -> None:
-    found = predict(spoken, ["the ball!", "", {"text": "x"}["text"]])
+    found = predict(spoken, ["rain in ball", ""])
     (span,) = found[0]["prediction"]
-    assert (span["label"], span["start"], span["end"], span["text"]) == ("THING", 4, 8, "ball") and 0.5 < span[
+    assert (span["label"], span["start"], span["end"], span["text"]) == ("THING", 8, 12, "ball") and 0.5 < span[
         "score"
     ] <= 1
     assert found[1]["prediction"] == []
 
 
 def test_words_are_answered_with_words(spoken: Path) -> None:
-    (found,) = predict(spoken, [{"tokens": ["the", "ball"]}])
-    assert found["tags"] == ["O", "B-THING"]
-    assert found["prediction"][0] | {"score": 1} == {"label": "THING", "start": 1, "end": 2, "text": "ball", "score": 1}
+    (found,) = predict(spoken, [{"tokens": ["ball", "the", "sun"]}])
+    assert found["tags"] == ["B-THING", "O", "O"]
+    assert found["prediction"][0] | {"score": 1} == {"label": "THING", "start": 0, "end": 1, "text": "ball", "score": 1}
 
 
 def test_report_has_each_entity(spoken: Path) -> None:
@@ -333,3 +341,17 @@ def test_losses_and_weights_of_classes(settings: dict[str, Any], tiny_model: Pat
     report = finetune("token-classification", model=str(tiny_model), dataset=str(tmp_path), max_steps=2, verify=False,
                       output_dir=str(tmp_path / "run"), save_strategy="no", **settings)  # fmt: skip
     assert report.metrics["test"]["f1"]["value"] is not None
+
+
+def test_new_head_starts_from_how_often_tags_come(tiny_model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    write(
+        tmp_path / "train.jsonl",
+        [{"tokens": ["a", "b", "c", str(i)], "tags": ["O", "B-X", "O", "O"]} for i in range(8)],
+    )
+    write(tmp_path / "test.jsonl", [{"tokens": ["a", "b"], "tags": ["O", "B-X"]}])
+    finetune("token-classification", model=str(tiny_model), dataset=str(tmp_path), method="full", max_steps=1, verify=False,
+             learning_rate=1e-9, output_dir=str(tmp_path / "run"), save_strategy="no")  # fmt: skip
+    bias = load_file(tmp_path / "run" / "model.safetensors")["classifier.bias"]
+    assert torch.softmax(bias, 0).tolist() == pytest.approx([0.75, 0.25], abs=1e-5)
