@@ -64,12 +64,11 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     with clock("encode"):
         rows = _encoded(task, processor, data, longest)
     ready, collate = rows.ready, rows.collate
-    masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
         say_marked(f"  example   {shown}")
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, task, model, longest))
-    proofs = require([*before_training(model, method.SAVES), *masks])
+    proofs = require([*before_training(model, method.SAVES), *(Proof(*one) for one in task.masks(ready["train"]))])
     say(f"  new head  {', '.join(model.tuner_notes['new_head']) or 'none; the checkpoint brings its own'}")
     say("\n" + trainable_table(model) + "\n")
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
@@ -78,7 +77,6 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         start = way_in(run, task, model, collate, ready)
     with clock("probe"):
         before = _readable(task, _keep(task, model, collate, ready, arguments), processor) if task.before else {}
-    free = {"before": before, "probe": start.logits}
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
     with clock("train"):
@@ -97,8 +95,9 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, task, trained.model, longest))
             ran = effective(arguments) | ({"changed": trained.changed} if trained.changed else {})
-            results = Measured(task, processor, data, ready, _readable(task, kept, processor), free, start.note,
-                               longest, trained.history, files, ran)  # fmt: skip
+            free, shown = {"before": before, "probe": start.logits}, _readable(task, kept, processor)
+            results = Measured(task, processor, data, ready, shown, free, start.note, longest, trained.history, files,
+                               ran)  # fmt: skip
             write_manifest(run, model, results)
         with clock("verify"):
             proofs += [_verified(run, task, trained.model, processor, data, longest)] if run.verify else []
