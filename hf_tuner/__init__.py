@@ -30,6 +30,7 @@ _HOME = {
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
     "MaskedLM": "tasks.masked_lm",
+    "MultipleChoice": "tasks.multiple_choice",
     "Reranking": "tasks.reranking",
     "SentenceSimilarity": "tasks.sentence_similarity",
     "Summarization": "tasks.summarization",

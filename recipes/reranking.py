@@ -1,15 +1,14 @@
 """Reranking: a cross-encoder that reads a query and a document together and says how relevant it is.
 
-accelerate launch recipes/reranking.py --model microsoft/MiniLM-L12-H384-uncased --dataset sentence-transformers/quora-duplicates:pair-class
-hf-tuner lora --task reranking --model microsoft/MiniLM-L12-H384-uncased --dataset sentence-transformers/quora-duplicates:pair-class
+accelerate launch recipes/reranking.py --model bert-base-uncased --dataset sentence-transformers/quora-duplicates:pair-class
+hf-tuner lora --task reranking --model bert-base-uncased --dataset sentence-transformers/quora-duplicates:pair-class
 """
 
 from hf_tuner import Report, Reranking, Run, examine, fit, launch, load_data, load_model, load_processor
 
 DEFAULTS = {
-    "model": "microsoft/MiniLM-L12-H384-uncased",
-    "dataset": "sentence-transformers/quora-duplicates",
-    "dataset_config": "pair-class",
+    "model": "google-bert/bert-base-uncased",
+    "dataset": "sentence-transformers/quora-duplicates:pair-class",
 }
 
 

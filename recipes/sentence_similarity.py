@@ -4,7 +4,18 @@ accelerate launch recipes/sentence_similarity.py --model sentence-transformers/a
 hf-tuner lora --task sentence-similarity --model sentence-transformers/all-MiniLM-L6-v2 --dataset sentence-transformers/stsb
 """
 
-from hf_tuner import Report, Run, SentenceSimilarity, examine, fit, launch, load_data, load_model, load_processor
+from hf_tuner import (
+    Report,
+    Run,
+    SentenceSimilarity,
+    examine,
+    fit,
+    launch,
+    load_data,
+    load_model,
+    load_processor,
+    load_task,
+)
 
 DEFAULTS = {"model": "sentence-transformers/all-MiniLM-L6-v2", "dataset": "sentence-transformers/stsb"}
 
@@ -12,8 +23,8 @@ DEFAULTS = {"model": "sentence-transformers/all-MiniLM-L6-v2", "dataset": "sente
 def recipe(run: Run) -> Report:
     """Fine-tune an embedding model; every step returns an ordinary Hugging Face object."""
     data = load_data(run, SentenceSimilarity)
-    task = SentenceSimilarity.from_data(data, run)
     processor = load_processor(run)
+    task = load_task(run, SentenceSimilarity, data, processor)
     data = examine(run, task, processor, data)
     model = load_model(run, task)
     return fit(run, task, model, processor, data)

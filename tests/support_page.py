@@ -41,10 +41,20 @@ REFUSED: dict[tuple[str, str], str] = {
     ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
     ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
     ("masked-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("multiple-choice", "lp-ft"): "no one state a row that a probe is fitted on",
+    **{
+        ("multiple-choice", m): "prompt methods work on text models with a known head"
+        for m in ("p-tuning", "prefix", "prompt")
+    },
+    ("question-answering", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("token-classification", "lp-ft"): "no one state a row that a probe is fitted on",
     ("summarization", "head-only"): "has no head to train; use --method lora or full",
     ("summarization", "lp-ft"): "no one state a row that a probe is fitted on",
     ("translation", "head-only"): "has no head to train; use --method lora or full",
     ("translation", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("reranking", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("sentence-similarity", "head-only"): "has no head to train",
+    ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",
 }
 """(task, method) → a part of what the refusal says; "*" stands for every task."""
 

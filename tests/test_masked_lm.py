@@ -162,10 +162,21 @@ def test_gaps_are_filled_as_the_pipeline_does(folder: Path) -> None:
     assert answer["prediction"] == expected[0]["sequence"]
 
 
-def test_a_text_without_a_gap_and_a_tokenizer_without_a_mask_are_refused(folder: Path) -> None:
+def test_a_text_without_a_gap_comes_back_and_is_counted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, tokenizer, task = (
+        AutoModelForMaskedLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+        Filling(),
+    )
+    ready = Dataset.from_dict({"text": ["it was rain"]}).map(task.encode(tokenizer, 64), batched=True)
+    with torch.inference_mode():
+        kept = task.outputs(model, task.collate(tokenizer)(ready.to_list()))
+    assert task.answers(kept, ready, None, tokenizer) == [{"prediction": "it was rain", "score": 1.0, "fills": []}]
+    assert "1 of 1 texts have no gap" in capsys.readouterr().err
+
+
+def test_a_tokenizer_without_a_mask_is_refused(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    with pytest.raises(UsageError, match=r"has no gap .* write \[MASK\]"):
-        Filling().encode(tokenizer, 64)({"text": ["it was rain"]})
     tokenizer.mask_token = None
     with pytest.raises(UsageError, match="--task causal-lm"):
         MaskedLM().encode(tokenizer, 64)

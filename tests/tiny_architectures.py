@@ -47,12 +47,12 @@ TINY = {
 """A dozen families that are small enough to have real weights."""
 
 
-def on_meta(model_type: str, num_labels: int = 3) -> Any:
-    """A sequence classifier of two layers (one of each kind) on the meta device, where widths cost nothing."""
+def on_meta(model_type: str, num_labels: int = 3, auto: Any = AutoModelForSequenceClassification) -> Any:
+    """A model of an auto class, of two layers (one of each kind), on the meta device, where widths cost nothing."""
     config = _shallow(CONFIG_MAPPING[model_type], NEEDED.get(model_type, {}))
     config.num_labels = num_labels
     with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config)
+        return auto.from_config(config)
 
 
 def tiny_config(model_type: str, **options: Any) -> PreTrainedConfig:

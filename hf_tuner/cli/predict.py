@@ -11,7 +11,9 @@ from hf_tuner.errors import UsageError
 def main(words: Sequence[str]) -> None:
     """hf-tuner predict RUN --input texts.csv --output out.csv [--probabilities]"""
     parser = Words("predict", __doc__).run_folder().code()
-    parser.add_argument("--input", required=True, help="csv, tsv, json, jsonl or parquet file with the task's columns")
+    parser.add_argument(
+        "--input", required=True, help="csv, tsv, json, jsonl, parquet or conll file with the task's columns"
+    )
     parser.add_argument(
         "--output", required=True, help="CSV or .jsonl to write: the input's columns, prediction, score"
     )

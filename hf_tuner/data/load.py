@@ -1,7 +1,7 @@
 """`load_data`: from what `--dataset` names to checked train, validation and test rows with the task's columns."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -86,6 +86,7 @@ def _arranged(
         notes.append(text)
     errors: list[str] = []
     layout = layout_of(chosen["train"], task, run.columns, run.task_config)
+    chosen = _with_columns(chosen, layout.columns, getattr(task, "targets"), notes)  # noqa: B009
 
     def place(number: int) -> str:
         file, row = numbers.place(number)
@@ -117,6 +118,24 @@ def _arranged(
         return made.remove_columns(ROW)
 
     return checked, {"columns": f"{layout.name}: {describe(layout.columns)}", **found.lines}, layout.columns, later
+
+
+def _with_columns(
+    chosen: Mapping[str, Dataset], columns: Mapping[str, str], targets: Sequence[str], notes: list[str]
+) -> dict[str, Dataset]:
+    """The splits that have the columns of train; one that lacks only answers is left aside, and said."""
+    result = {}
+    for split, rows in chosen.items():
+        missing = {name: column for name, column in columns.items() if column not in rows.column_names}
+        if not missing:
+            result[split] = rows
+            continue
+        name, column = next(iter(missing.items()))
+        if not set(missing) <= set(targets):
+            found = ", ".join(c for c in rows.column_names if c != ROW)
+            raise UsageError(f'{split}: no column "{column}" ({name}), as train has; found: {found}')
+        notes.append(f'the {split} split has no column "{column}", so it is not used')
+    return result
 
 
 def _completed(rows: dict[str, Dataset], run: Run, task: type, notes: list[str]) -> DatasetDict:

@@ -9,6 +9,7 @@ from hf_tuner.data.rows import read_rows, task_columns
 from hf_tuner.errors import ArtifactError, UsageError
 from hf_tuner.evaluation.intervals import measured
 from hf_tuner.evaluation.predict import kept_of
+from hf_tuner.evaluation.reference import with_base
 from hf_tuner.models.restore import restore
 from hf_tuner.plain_yaml import read_yaml
 
@@ -33,6 +34,7 @@ def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str
         rows, where = data[name], f"{given.dataset} ({name})"
     try:
         kept, ready = kept_of(saved, task.prepare(rows), batch_size)
+        ready = with_base(task, saved.model, ready, task.collate(saved.processor), batch_size)
     except UsageError as error:  # a label that the model does not know
         raise UsageError(f"{where}: {error}") from error
     return name, len(rows), measured(task, task.readable(kept, saved.processor), ready, rows)

@@ -17,7 +17,9 @@ TASK_TYPES = {
     "EncoderDecoderModel": "SEQ_2_SEQ_LM",
     "ForTextToText": "SEQ_2_SEQ_LM",
     "ForCausalLM": "CAUSAL_LM",
+    "ForMaskedLM": "FEATURE_EXTRACTION",
     "LMHeadModel": "CAUSAL_LM",
+    "GenerationDecoder": "CAUSAL_LM",
     "Model": "FEATURE_EXTRACTION",
 }
 
@@ -90,7 +92,9 @@ def task_type(model: Any) -> str:
     name = type(model).__name__
     for ending, kind in TASK_TYPES.items():
         if name.endswith(ending):
-            return kind
+            # Gemma 3 and others that also see are called ForConditionalGeneration and have no encoder.
+            decoder = kind == "SEQ_2_SEQ_LM" and not model.config.is_encoder_decoder
+            return "CAUSAL_LM" if decoder else kind
     raise UsageError(f"prompt methods work on text models with a known head, not on {name}; use --method lora")
 
 

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from hf_tuner.metrics._weighted import Weighted, average_precision, mean, pearson, roc_auc, spearman
-from hf_tuner.tasks._task import Measures
 
+Found = tuple[dict[str, Weighted], int, dict[str, str]]
+"""Scores, how many units the bootstrap draws, and notes."""
 AT_ONCE = 20_000_000
 """Similarities held at once: 160 MB."""
 DEPTH = 10
 """How many results a search looks at."""
 
 
-def measures(kept: Sequence[np.ndarray], rows: Any) -> Measures:
+def measures(kept: Sequence[np.ndarray], rows: Any) -> Found:
     """Scores of embeddings [texts of the row, size] against rows with scores, with 0 and 1, or of what belongs together."""
     if "label" in rows.column_names:
         left, right = (unit(np.stack([row[k] for row in kept])) for k in (0, 1))
@@ -37,22 +38,28 @@ def cosine(left: np.ndarray, right: np.ndarray) -> Any:
     return unit(left) @ unit(right)
 
 
-def scored(similarities: np.ndarray, scores: np.ndarray) -> Measures:
+def scored(similarities: np.ndarray, scores: np.ndarray) -> Found:
     """Correlations of similarities [rows] with scores [rows]; for scores of 0 and 1 how well they are told apart."""
     if set(np.unique(scores)) <= {0.0, 1.0}:
         truth, values = scores[:, None] > 0, similarities[:, None]
         one_sided = "all rows are of one kind" if truth.all() or not truth.any() else ""
         notes = dict.fromkeys(("average_precision", "roc_auc"), one_sided) if one_sided else {}
-        result = {"average_precision": average_precision(values, truth), "roc_auc": roc_auc(values, truth)}
-        return Measures(result, len(scores), notes)
-    correlations = {"spearman_cosine": spearman(similarities, scores), "pearson_cosine": pearson(similarities, scores)}
+        result: dict[str, Weighted] = {
+            "average_precision": average_precision(values, truth),
+            "roc_auc": roc_auc(values, truth),
+        }
+        return result, len(scores), notes
+    correlations: dict[str, Weighted] = {
+        "spearman_cosine": spearman(similarities, scores),
+        "pearson_cosine": pearson(similarities, scores),
+    }
     constant = (
         "similarities or scores are all the same number" if np.ptp(similarities) == 0 or np.ptp(scores) == 0 else ""
     )
-    return Measures(correlations, len(scores), dict.fromkeys(correlations, constant) if constant else {})
+    return correlations, len(scores), dict.fromkeys(correlations, constant) if constant else {}
 
 
-def found_again(kept: Sequence[np.ndarray], rows: Any) -> Measures:
+def found_again(kept: Sequence[np.ndarray], rows: Any) -> Found:
     """recall@1, recall@10 and MRR@10 of finding each anchor's positives among all texts of the split that are no anchors;
     with negatives, how often the positive is nearer than a negative. The bootstrap draws anchors."""
     negatives = rows["negative"][:] if "negative" in rows.column_names else [[]] * len(kept)
@@ -76,7 +83,7 @@ def found_again(kept: Sequence[np.ndarray], rows: Any) -> Measures:
     }
     if compared.any():
         result["triplet_accuracy"] = lambda weights: (weights @ nearer) / np.maximum(weights @ compared, 1e-12)
-    return Measures(result, len(anchors))
+    return result, len(anchors), {}
 
 
 def ranks_of(queries: np.ndarray, corpus: np.ndarray, relevant: Sequence[Sequence[int]]) -> list[np.ndarray]:

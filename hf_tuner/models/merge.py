@@ -35,7 +35,7 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     rows = _rows_of(saved)
     measured, _ = kept_of(saved, rows)
     full = restore(folder, quantized=False).model
-    merged = full.merge_and_unload(safe_merge=True)
+    merged = _untied(full.merge_and_unload(safe_merge=True))
     beside = saved.task.files(saved.manifest.max_length)
     files = save_model(merged, saved.processor, target, lambda aside: write_files(aside, beside))
     _write_manifest(target, saved, files, str(run) if _on_hub(run) else folder.name)
@@ -50,6 +50,24 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     _write_records(folder, target, files, proof)
     say(f"  merged model: {target} ({sum((target / f).stat().st_size for f in files) / 1e6:.0f} MB)")
     return target
+
+
+def _untied(model: Any) -> Any:
+    """The model, told that its output layer is one of its own where it is.
+
+    An adapter trains a new output layer as a copy; tied again when it is loaded, it would be the embeddings.
+    """
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    if output is None or output.weight is model.get_input_embeddings().weight:
+        return model
+    model.config.tie_word_embeddings = False
+    seen: set[int] = set()
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in seen:  # a bias that two modules share is saved once and would be missed by one
+                setattr(module, name, type(parameter)(parameter.detach().clone(), parameter.requires_grad))
+            seen.add(id(parameter))
+    return model
 
 
 def _on_hub(run: Path | str) -> str:

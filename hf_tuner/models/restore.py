@@ -16,6 +16,7 @@ from hf_tuner.models.fingerprint import base_fingerprint, same_base
 from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of
 from hf_tuner.models.load import (
     DTYPES,
+    align,
     bare_model,
     check_vocabulary,
     hub_errors,
@@ -73,6 +74,7 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
         model = _on_base(folder, manifest, task, quantized)
     check_vocabulary(processor, bare_model(model).config)
     share_padding(model, processor)
+    align(model)
     return Restored(folder, manifest, task, processor, to_accelerator(model).eval())
 
 

@@ -22,6 +22,8 @@ ATTENTION = re.compile(r"Attention(?!.*(Layer|Block)$)")
 """Class names of attention modules, but not of blocks that are named after theirs (JambaAttentionDecoderLayer)."""
 NOT_FEEDFORWARD = re.compile(rf"{ATTENTION.pattern}|Norm")
 """Some norms have linear layers of their own (A.X K2)."""
+MAMBA = re.compile(r"Mamba|FalconH1Mixer")
+"""Class names of state-space mixers; peft refuses their projections by the type of the model."""
 READ_BY_MAMBA = ("dt_proj", "out_proj")
 """State-space mixers hand the weights of these to a kernel; an adapter around them would stay without effect."""
 REGEX_SIGNS = frozenset("*?[](|^$\\")
@@ -155,7 +157,7 @@ def _is_linear(model: Any, name: str, module: nn.Module) -> bool:
     parent, _, leaf = name.rpartition(".")
     if isinstance(model.get_submodule(parent), nn.MultiheadAttention):
         return False
-    return not (leaf in READ_BY_MAMBA and "Mamba" in type(model.get_submodule(parent)).__name__)
+    return not (leaf in READ_BY_MAMBA and MAMBA.search(type(model.get_submodule(parent)).__name__))
 
 
 def _wrappable(model: Any, linears: list[str]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError
@@ -87,7 +88,7 @@ def rendered(template: str, values: list[dict[str, Any]]) -> list[dict[str, Any]
     if broken["kind"] != "text":
         return [broken] * len(values)
     marks: Any = environment.extensions[Generation.identifier]
-    return [_answer(lambda one=one: marks.write(made[0], one), marks) for one in values]
+    return [_answer(partial(marks.write, made[0], one), marks) for one in values]
 
 
 def _answer(write: Callable[[], str], marks: Any = None) -> dict[str, Any]:

@@ -24,6 +24,10 @@ NAMES = {
     "pearson_cosine": "Pearson (cosine)",
     "map": "MAP",
     "mrr": "MRR",
+    "mrr_at_10": "MRR@10",
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_1": "recall@1",
+    "recall_at_10": "recall@10",
     "bleu": "BLEU",
     "chrf": "chrF",
     "rouge_1": "ROUGE-1",
@@ -32,7 +36,8 @@ NAMES = {
 }
 ORDER = (
     "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
-    "spearman_cosine", "map", "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
+    "spearman_cosine", "pearson_cosine", "map", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
+    "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
     "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip

@@ -18,7 +18,6 @@ SAMPLES = (
     "What is two and two?",
 )
 MOST_NAMED = 3
-TEMPLATE_HELP = "Chat template: auto (the model's own, else chatml or plain), chatml, plain, or a Jinja file."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -185,7 +185,7 @@ def _text(content: Any) -> str:
 
 def _first_chat(first: Sequence[dict[str, Any]], name: str) -> list[dict[str, Any]]:
     found: Iterable[Any] = (row[name] for row in first if row.get(name))
-    value = next(iter(found), [])
+    value: Any = next(iter(found), [])
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hf_tuner.errors import UsageError
+from hf_tuner.console import count, warn
 from hf_tuner.tasks import _packing as packing
 from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Task
 
@@ -22,17 +22,13 @@ class Filling(Task):
     top_k: int = 5
 
     def encode(self, tokenizer: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
-        """A batched function to `input_ids` and `length`. Raises UsageError for a text without a gap."""
-        mask, end = tokenizer.mask_token, tokenizer.mask_token_id
+        """A batched function to `input_ids` and `length`."""
+        mask = tokenizer.mask_token
 
         def rows(batch: dict[str, list]) -> dict[str, list]:
             texts = [text[: max_length * CHARACTERS_PER_TOKEN].replace(MARK, mask).replace("<mask>", mask)
                      for text in batch["text"]]  # fmt: skip
             ids = tokenizer(texts, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
-            for text, one in zip(batch["text"], ids, strict=True):
-                if end not in one:
-                    raise UsageError(f'"{text[:60]}" has no gap in its first {max_length} tokens; '
-                                     f"write {MARK} where a word is wanted")  # fmt: skip
             return {"input_ids": list(ids), "length": [len(one) for one in ids]}
 
         return rows
@@ -58,8 +54,16 @@ class Filling(Task):
         return found
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
-        """{"prediction": the text filled, "score": how likely its words are, "fills": [{"token", "score"}] for each gap}."""
+        """{"prediction": the text filled, "score": how likely its words are, "fills": [{"token", "score"}] for each gap}.
+
+        A text without a gap comes back as it is, and is counted in a warning.
+        """
         result = []
+        whole = sum(not pair.shape[1] for pair in kept)
+        if whole:
+            warn(
+                f"{count(whole)} of {count(len(kept))} texts have no gap that is read; write {MARK} where a word is wanted"
+            )
         for (ids, scores), row in zip(kept, ready.with_format(None)["input_ids"][:], strict=True):
             fills = [[{"token": processor.decode([int(token)]).strip(), "score": float(score)}
                       for token, score in zip(*gap, strict=True)] for gap in zip(ids, scores, strict=True)]  # fmt: skip

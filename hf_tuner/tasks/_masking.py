@@ -8,9 +8,10 @@ resumed run, another micro-batch and any number of data workers hide the same wo
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 HIDDEN, RANDOM = 0.8, 0.9
 """Below the first a token becomes the mask, below the second a random one, else it stays."""
@@ -39,8 +40,10 @@ class Masking:
         """For the vocabulary of a tokenizer."""
         return cls(tokenizer.mask_token_id, len(tokenizer), probability, seed)
 
-    def __call__(self, row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, row: Mapping[str, Any]) -> "tuple[np.ndarray, np.ndarray]":
         """Input ids [tokens] with words hidden and labels [tokens], -100 where nothing is. A row numbered -1 has no labels."""
+        import numpy as np
+
         ids, words = np.array(row["input_ids"]), _distinct(row)
         number = row.get("row")
         if number is not None and number >= 0:
@@ -50,14 +53,14 @@ class Masking:
         draw = np.random.default_rng(key)
         chosen = self._chosen(words, draw)
         labels = np.where(chosen, ids, -100) if number is None or number >= 0 else np.full_like(ids, -100)
-        fate = draw.random(len(ids))
+        fate = np.where(chosen, draw.random(len(ids)), 1.0)
         other = draw.integers(0, self.vocabulary, len(ids))
-        return np.where(
-            chosen & (fate < HIDDEN), self.mask, np.where(chosen & (fate >= HIDDEN) & (fate < RANDOM), other, ids)
-        ), labels
+        return np.where(fate < HIDDEN, self.mask, np.where(fate < RANDOM, other, ids)), labels
 
-    def _chosen(self, words: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    def _chosen(self, words: "np.ndarray", draw: "np.random.Generator") -> "np.ndarray":
         """Which tokens [tokens] are to be guessed: whole words up to the share of tokens, at least one word."""
+        import numpy as np
+
         known = words[words >= 0]
         if not len(known):
             return np.zeros(len(words), bool)
@@ -68,8 +71,10 @@ class Masking:
         return np.isin(words, names[order[reached]])
 
 
-def _distinct(row: Mapping[str, Any]) -> np.ndarray:
+def _distinct(row: Mapping[str, Any]) -> "np.ndarray":
     """Word numbers [tokens] that no two texts of a block share."""
+    import numpy as np
+
     words = np.array(row["words"])
     if "sizes" in row:
         text = np.repeat(np.arange(len(row["sizes"])), row["sizes"])

@@ -159,8 +159,9 @@ def logits_of(model: Any, batch: Mapping[str, Any], *, causal: bool) -> "torch.T
 
 
 def bare_model(model: Any) -> Any:
-    """The transformers model inside a PeftModel (or the model itself)."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    """The transformers model inside what several processes and peft wrap around it (or the model itself)."""
+    inner = model if hasattr(model, "config") else model.module
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def attention_of(model: Any) -> str:

@@ -26,8 +26,8 @@ def chosen(asked: str, lists: bool) -> str:
     if asked not in LOSSES:
         raise UsageError("--rerank-loss: " + unknown("loss", asked, list(LOSSES)))
     if asked in LISTWISE and not lists:
-        raise UsageError(f"--rerank-loss {asked}: orders the documents of a query, and these rows are pairs; give each query's documents "
-                         "in one row (documents and labels, or positive and negatives), or use bce")  # fmt: skip
+        raise UsageError(f"--rerank-loss {asked}: orders the documents of a query, and these rows are pairs; give each "
+                         "query's documents in one row (documents and labels, or positive and negatives), or use bce")  # fmt: skip
     return asked
 
 

@@ -22,7 +22,6 @@ OLD_MODES = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-MODES = tuple(OLD_MODES.values())
 SIZES = ("hidden_size", "dim", "n_embd", "d_model")
 """What configurations call the size of a token's state."""
 MODULES = ("Transformer", "Pooling", "Normalize")
@@ -62,9 +61,9 @@ def pooling_of(read: Read) -> str:
         return "mean"
     mode = found.get("pooling_mode") or [name for flag, name in OLD_MODES.items() if found.get(flag)] or "mean"
     modes = [mode] if isinstance(mode, str) else list(mode)
-    if len(modes) != 1 or modes[0] not in MODES:
-        raise UsageError(f"--model: it pools by {' and '.join(map(str, modes))}; one of {', '.join(MODES)} can be trained here "
-                         "(--pooling mean replaces it)")  # fmt: skip
+    if len(modes) != 1 or modes[0] not in OLD_MODES.values():
+        raise UsageError(f"--model: it pools by {' and '.join(map(str, modes))}; one of {', '.join(OLD_MODES.values())} can be "
+                         "trained here (--pooling mean replaces it)")  # fmt: skip
     return str(modes[0])
 
 
@@ -83,8 +82,8 @@ def pool(states: "torch.Tensor", mask: "torch.Tensor", mode: str) -> "torch.Tens
         return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-9)
     from sentence_transformers.sentence_transformer.modules.pooling import Pooling
 
-    pooled = Pooling(states.shape[-1], pooling_mode=mode)({"token_embeddings": states, "attention_mask": mask})  # type: ignore[arg-type]
-    return pooled["sentence_embedding"]
+    pooling = Pooling(states.shape[-1], pooling_mode=mode)  # type: ignore[arg-type]
+    return pooling({"token_embeddings": states, "attention_mask": mask})["sentence_embedding"]
 
 
 def pooling_code(mode: str) -> tuple[str, ...]:

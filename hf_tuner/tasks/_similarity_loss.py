@@ -82,7 +82,7 @@ def _criterion(loss: str, model: Any, never: "torch.Tensor | None") -> Any:
     from sentence_transformers.sentence_transformer import losses
 
     if loss in ("multiple-negatives", "symmetric"):
-        both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+        both: dict[str, Any] = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
         return losses.MultipleNegativesRankingLoss(
             model, similarity_fct=_without(never), **(both if loss == "symmetric" else {})
         )

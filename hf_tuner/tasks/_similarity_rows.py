@@ -34,8 +34,8 @@ def layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: 
     if "text" not in found:
         close = nearest("sentence1", list(features))
         hint = f'; is it "{close}"? --columns text={close},text_pair=…' if close else ""
-        raise UsageError(f"no column with texts among {', '.join(features)}: expected sentence1 and sentence2, anchor and positive, "
-                         f"query and passage …{hint} (any names: --columns text=COLUMN,text_pair=COLUMN)")  # fmt: skip
+        raise UsageError(f"no column with texts among {', '.join(features)}: expected sentence1 and sentence2, anchor and "
+                         f"positive, query and passage …{hint} (any names: --columns text=COLUMN,text_pair=COLUMN)")  # fmt: skip
     _require_number(features, found)
     numbered = sorted(name for name in features if NUMBERED.match(name.lower()) and name not in found.values())
     negatives = [*([found["negative"]] if "negative" in found else []), *numbered]
@@ -122,8 +122,8 @@ def _require_number(features: Mapping[str, Any], found: Mapping[str, str]) -> No
     """Raise UsageError for classes with names: entailed, neutral and contradicted are no scale."""
     names = getattr(features.get(found.get("label", "")), "names", None)
     if names and len(names) > 2:
-        raise UsageError(f'column "{found["label"]}" holds the classes {", ".join(names[:4])}, which are no scale of similarity: keep '
-                         "the pairs of one class and leave the column out, or give numbers")  # fmt: skip
+        raise UsageError(f'column "{found["label"]}" holds the classes {", ".join(names[:4])}, which are no scale of similarity: '
+                         "keep the pairs of one class and leave the column out, or give numbers")  # fmt: skip
 
 
 def _name(found: Mapping[str, str], first: Sequence[dict[str, Any]]) -> str:

@@ -14,6 +14,9 @@ def tag_findings(data: Mapping[str, Any]) -> Findings:
     """Findings of canonical rows with `tags`."""
     found = Findings()
     tags = {split: rows["tags"][:] for split, rows in data.items() if "tags" in rows.column_names}
+    if "train" not in tags:
+        found.errors.append(("train", 0, "no column of tags or spans; name it: --columns tags=COLUMN or spans=COLUMN"))
+        return found
     train = tags["train"]
     marked = is_marked(tag for row in train for tag in row)
     counted = {split: _count(rows, marked) for split, rows in tags.items()}

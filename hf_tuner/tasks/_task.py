@@ -243,6 +243,15 @@ class Task:
 
     # --- training
 
+    @property
+    def refers(self) -> bool:
+        """Whether the loss sets the model beside its start.
+
+        Then what `outputs` keeps of the model before its first update is put beside all encoded rows, as a column
+        "reference"; a saved adapter is measured beside its base in the same way.
+        """
+        return False
+
     def items(self, batch: Mapping[str, Any]) -> "torch.Tensor":
         """Over how many items the batch's loss is a sum: labels that are not masked."""
         return batch["labels"].ne(-100).sum()

@@ -33,7 +33,9 @@ class Config:
     simpo_gamma: float = option(0.5, "simpo: by how much a chosen answer should be ahead.")
     desirable_weight: float = option(1.0, "kto: weight of good answers.")
     undesirable_weight: float = option(1.0, "kto: weight of bad answers.")
-    chat_template: str = option("auto", chat.TEMPLATE_HELP)
+    chat_template: str = option(
+        "auto", "Chat template: auto (the model's own, else chatml or plain), chatml, plain, or a Jinja file."
+    )
     max_new_tokens: int = option(64, "Tokens that predict writes at most.")
 
     def __post_init__(self) -> None:
@@ -195,15 +197,20 @@ class Preference(chat.ChatTask):
 
     def loss(self, model: Any, batch: dict[str, Any], plug: Callable[..., Any] | None = None) -> "torch.Tensor":
         """The preference loss summed over rows; filler counts for nothing."""
-        labels, reference, kind = batch["labels"], batch.get("reference"), self.preference_loss
-        logps, tokens, whole = self._logps(model, batch)
+        labels, kind = batch["labels"], self.preference_loss
+        reference: Any = batch.get("reference")
         weight = labels.ne(-100).float()
         if kind == "kto":
-            ratio = logps - reference
-            losses = preferences.judged_losses(ratio[:, 0], ratio[:, 1], labels == 1, weight, self.settings)
-        else:
-            losses = preferences.pair_losses(kind, logps, reference, tokens, self.settings)
-            losses = losses + (whole[:, 0] if kind == "orpo" else 0.0)
+            import torch
+
+            own, unrelated = _half(batch, 0), _half(batch, 1)
+            with torch.no_grad():
+                far = self._logps(model, unrelated)[0][:, 0] - reference[:, 1]
+            ratio = self._logps(model, own)[0][:, 0] - reference[:, 0]
+            return (preferences.judged_losses(ratio, far, labels == 1, weight, self.settings) * weight).sum()
+        logps, tokens, whole = self._logps(model, batch)
+        losses = preferences.pair_losses(kind, logps, reference, tokens, self.settings)
+        losses = losses + (whole[:, 0] if kind == "orpo" else 0.0)
         return (losses * weight).sum()
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
@@ -220,7 +227,7 @@ class Preference(chat.ChatTask):
         answer = learnt.ne(-100)
         logps, tokens = -(losses * answer).sum(dim=1), answer.sum(dim=1).clamp(min=1)
         mean = losses.sum(dim=1) / text.ne(-100).sum(dim=1).clamp(min=1)
-        return tuple(one.view(-1, rows).T for one in (logps, tokens, mean))  # type: ignore[return-value]
+        return logps.view(-1, rows).T, tokens.view(-1, rows).T, mean.view(-1, rows).T
 
     def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
         """Margin of rewards, how often the better answer has the higher one, and log-probabilities a token.
@@ -275,6 +282,15 @@ def _judged(reward: "np.ndarray", each: "np.ndarray", good: "np.ndarray", known:
     above, below = over(reward, good), over(reward, ~good)
     margin = {"margin": lambda weights: above(weights) - below(weights)} if known else {}
     return {**margin, "chosen_logp": over(each, good), "rejected_logp": over(each, ~good)}
+
+
+def _half(batch: Mapping[str, Any], side: int) -> dict[str, Any]:
+    """One answer of each row of a batch with two."""
+    rows = len(batch["labels"])
+    return {
+        **batch,
+        **{k: batch[k][side * rows : (side + 1) * rows] for k in ("input_ids", "learnt", "attention_mask")},
+    }
 
 
 def _with_unrelated(ready: Any, max_length: int) -> Any:

@@ -191,13 +191,13 @@ class QuestionAnswering(Task):
         return [("answers are learned inside their contexts", inside == len(ready) and held > 0, told)]
 
     def example(self, tokenizer: Any, ready: Any) -> str:
-        """The shortest of the first windows that hold an answer, which stands in brackets."""
+        """The shortest of the first windows that hold an answer, which stands between ⟦ and ⟧."""
         rows = [row for row in ready.select(range(min(50, len(ready)))) if row["labels"][0] != row["null"]]
         row = min(rows, key=lambda one: one["length"]) if rows else ready[0]
         start, end = row["labels"]
         ids = row["input_ids"]
         parts = (tokenizer.decode(part) for part in (ids[:start], ids[start : end + 1], ids[end + 1 :]))
-        return "{} [{}] {}".format(*(part.strip() for part in parts)) if rows else tokenizer.decode(ids)
+        return "{} ⟦{}⟧ {}".format(*(part.strip() for part in parts)) if rows else tokenizer.decode(ids)
 
     # --- training and measuring
 

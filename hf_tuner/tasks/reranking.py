@@ -182,12 +182,11 @@ class Reranking(Task):
         scores = self._scores(kept)
         relevance = np.concatenate([np.asarray(labels, np.float64) for labels in rows_of.labels_of(rows)])
         if "documents" in rows.column_names:
-            return by_query(
-                scores, relevance, np.repeat(np.arange(len(rows)), [len(texts) for texts in rows["documents"][:]])
-            )
+            sizes = [len(texts) for texts in rows["documents"][:]]
+            return Measures(*by_query(scores, relevance, np.repeat(np.arange(len(rows)), sizes)))
         queries = np.unique(rows["text"][:], return_inverse=True)[1]
         several = len(queries) >= 2 * (queries.max() + 1)
-        return by_query(scores, relevance, queries) if several else by_pair(scores, relevance)
+        return Measures(*(by_query(scores, relevance, queries) if several else by_pair(scores, relevance)))
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The score of a pair, 0 to 1; for a list of documents the best one, its score, and all scores in their order."""
@@ -206,7 +205,8 @@ class Reranking(Task):
 
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """Pairs whose score is furthest from their label."""
-        found, scores, start = [], self._scores(kept), 0
+        found: list[dict[str, Any]] = []
+        scores, start = self._scores(kept), 0
         documents = (
             rows["documents"][:] if "documents" in rows.column_names else [[text] for text in rows["text_pair"][:]]
         )
@@ -216,7 +216,7 @@ class Reranking(Task):
                 found.append({"text": f"{query} ‖ {text}", "expected": f"{expected:.2f}", "predicted": f"{said:.2f}",
                               "score": abs(expected - said)})  # fmt: skip
                 start += 1
-        return sorted(found, key=lambda one: -float(one["score"]))[:20]
+        return sorted(found, key=lambda one: -one["score"])[:20]
 
     @staticmethod
     def _scores(kept: "list[np.ndarray]") -> "np.ndarray":

@@ -217,14 +217,13 @@ class SentenceSimilarity(Task):
         """
         from hf_tuner.metrics import _similarity as similarity
 
-        whole = similarity.measures(kept, rows)
-        scores = dict(whole.scores)
+        scores, units, notes = similarity.measures(kept, rows)
         headline = next(iter(scores))
         for size in self.matryoshka_dims:
             if size < kept[0].shape[1]:
-                cut = similarity.measures([row[:, :size] for row in kept], rows)
-                scores[f"{headline}_{size}"] = cut.scores[headline]
-        return Measures(scores, whole.rows, whole.notes)
+                cut, _, _ = similarity.measures([row[:, :size] for row in kept], rows)
+                scores[f"{headline}_dim{size}"] = cut[headline]
+        return Measures(scores, units, notes)
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The embedding of a single text; how alike two texts are, -1 to 1."""
@@ -267,8 +266,8 @@ class SentenceSimilarity(Task):
         return Usage(
             reads="a column `text`, and a column `text_pair` where two texts are to be compared",
             example='["a text", "another"]',
-            answer="Each text becomes one embedding; the cosine of two says how alike they are. A whole (full or merged) model opens "
-            "with `SentenceTransformer(folder)` too.",
+            answer="Each text becomes one embedding; the cosine of two says how alike they are. A whole (full or merged) model "
+            "opens with `SentenceTransformer(folder)` too.",
             lines=(
                 "import torch",
                 "",

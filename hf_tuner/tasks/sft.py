@@ -25,7 +25,9 @@ LOSS_ON = ("assistant", "completion", "all")
 class Config:
     """Settings of instruction tuning."""
 
-    chat_template: str = option("auto", chat.TEMPLATE_HELP)
+    chat_template: str = option(
+        "auto", "Chat template: auto (the model's own, else chatml or plain), chatml, plain, or a Jinja file."
+    )
     loss_on: str = option(
         "assistant",
         "What is learnt: every turn of the assistant, the last answer (completion), or every token (all).",
@@ -86,7 +88,7 @@ class SFT(chat.ChatTask):
         how, loss_on = templates.chat_of(tokenizer), self.loss_on
 
         def rows(batch: dict[str, list]) -> dict[str, list]:
-            empty = [[]] * len(batch["prompt"])
+            empty: list[list] = [[]] * len(batch["prompt"])
             whole = zip(batch["prompt"], batch.get("completion") or empty, batch["tools"], strict=True)
             made = templates.encode(tokenizer, how, list(whole), loss_on, max_length)
             return {

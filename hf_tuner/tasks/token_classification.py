@@ -214,12 +214,12 @@ class TokenClassification(Task):
         return [("the loss covers the first token of each word", right and 0 < covered < total, told)]
 
     def example(self, tokenizer: Any, ready: Any) -> str:
-        """The shortest of the first rows that has an entity; what the loss covers stands in brackets with its tag."""
+        """The shortest of the first rows that has an entity; what the loss covers stands with its tag between ⟦ and ⟧."""
         rows = [row for row in ready.select(range(min(50, len(ready)))) if any(label > 0 for label in row["labels"])]
         row = min(rows, key=lambda one: one["length"]) if rows else ready[0]
         tokens = tokenizer.convert_ids_to_tokens(row["input_ids"])
         names = self.label_names
-        said = [f"[{token} {names[label]}]" if label >= 0 else token
+        said = [f"⟦{token} {names[label]}⟧" if label >= 0 else token
                 for token, label in zip(tokens, row["labels"], strict=True)]  # fmt: skip
         return " ".join(said)
 

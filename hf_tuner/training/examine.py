@@ -15,7 +15,7 @@ from hf_tuner.console import count, say, warn
 from hf_tuner.data.places import require_cache, require_output, standing
 from hf_tuner.data.texts import share
 from hf_tuner.errors import EnvironmentFault, UsageError
-from hf_tuner.models.load import check_vocabulary, load_config, max_length, settled
+from hf_tuner.models.load import check_vocabulary, load_config, max_length
 from hf_tuner.training.arguments import epochs, rows_per_update
 from hf_tuner.training.plan import on_meta
 from hf_tuner.training.proofs import saved_bytes
@@ -42,7 +42,6 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     require_cache()
     config = load_config(run)
     check_vocabulary(processor, config)
-    settled(run, task)  # a model that the task cannot use is refused before its weights are read
     lines = {}
     lines["tokens"], facts["tokens"], said = tokens(run, task, processor, config, data["train"])
     lines["tokenizer"], facts["tokenizer"] = _vocabulary(processor, config)
@@ -148,6 +147,8 @@ def size(amount: float) -> str:
 
 def _sizes(run: Run, task: Any) -> tuple[int, int] | None:
     """Bytes of what is saved, and the number of weights that train, from shapes alone; None where shapes are not enough."""
+    if not task.new_head and getattr(catalog.load("methods", run.method), "TRAINED_BY_WAY_IN", False):
+        return None  # whether there is a new head is known when the weights are read
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is to be said is said when the model is made

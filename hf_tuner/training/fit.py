@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from hf_tuner.config import Run
 from hf_tuner.console import count, say, say_marked
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs, keep_told
 from hf_tuner.evaluation.predict import encoded
+from hf_tuner.evaluation.reference import with_start
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
-from hf_tuner.models.load import bare_model, max_length, settled, share_padding
+from hf_tuner.models.load import bare_model, max_length, share_padding
 from hf_tuner.models.save import save_model, write_files
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import effective, settle_rate, training_arguments
@@ -54,29 +55,30 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     Raises ProofError when something would not train or save, DivergedError at the first number that is not finite,
     UsageError for settings that cannot work together.
     """
-    clock = Clock()
-    method = catalog.load("methods", run.method)
+    clock, method = Clock(), catalog.load("methods", run.method)
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
-    task = settled(run, task)
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
     task = task.suit(model, longest)
     with clock("encode"):
         rows = _encoded(task, processor, data, longest)
     ready, collate = rows.ready, rows.collate
+    masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
         say_marked(f"  example   {shown}")
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
     pushing = Pushing.of(run, processor, _finish(run, task, model, longest))
-    proofs = require([*before_training(model, method.SAVES), *(Proof(*one) for one in task.masks(ready["train"]))])
-    say(f"  new head  {', '.join(model.tuner_notes['new_head']) or 'none; the checkpoint brings its own'}")
-    say("\n" + trainable_table(model) + "\n")
+    proofs = require([*before_training(model, method.SAVES), *masks])
+    _tell_parts(model)
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
         model.to(arguments.device)
     with clock("probe"), arguments.main_process_first():
         start = way_in(run, task, model, collate, ready)
     with clock("probe"):
         before = _readable(task, _keep(task, model, collate, ready, arguments), processor) if task.before else {}
+        free = {"before": before, "probe": start.logits}
+        rows = replace(rows, ready=with_start(task, model, ready, collate, arguments.per_device_eval_batch_size))
+    ready = rows.ready
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
     with clock("train"):
@@ -95,9 +97,8 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
         with clock("save"):
             files = save_model(trained.model, processor, run.folder, _finish(run, task, trained.model, longest))
             ran = effective(arguments) | ({"changed": trained.changed} if trained.changed else {})
-            free, shown = {"before": before, "probe": start.logits}, _readable(task, kept, processor)
-            results = Measured(task, processor, data, ready, shown, free, start.note, longest, trained.history, files,
-                               ran)  # fmt: skip
+            results = Measured(task, processor, data, ready, _readable(task, kept, processor), free, start.note,
+                               longest, trained.history, files, ran)  # fmt: skip
             write_manifest(run, model, results)
         with clock("verify"):
             proofs += [_verified(run, task, trained.model, processor, data, longest)] if run.verify else []
@@ -232,6 +233,11 @@ def _finish(run: Run, task: Any, model: Any, longest: int) -> Callable[[Path], N
         write_files(folder, files)
 
     return finish if files or hasattr(method, "finish") else None
+
+
+def _tell_parts(model: Any) -> None:
+    new = ", ".join(model.tuner_notes["new_head"]) or "none; the checkpoint brings its own"
+    say(f"  new head  {new}\n\n{trainable_table(model)}\n")
 
 
 def _announce(model: Any, arguments: Any, rows: str, saves: str) -> None:

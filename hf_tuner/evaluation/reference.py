@@ -1,0 +1,39 @@
+"""What a model said before it was trained, beside the rows: preference losses and rewards are set beside it.
+
+It is computed once over all rows, so that no second model stands in memory while training.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from hf_tuner.console import count, say
+from hf_tuner.evaluation.loop import keep_outputs
+
+
+def with_start(task: Any, model: Any, ready: Mapping[str, Any], collate: Callable, batch_size: int) -> dict[str, Any]:
+    """Encoded rows of every split with a column "reference": what the task keeps of the model before its first update.
+
+    Rows of a task that refers to nothing come back as they are.
+    """
+    if not task.refers:
+        return dict(ready)
+    say(f"  reference what the model says of {count(sum(map(len, ready.values())))} rows before it is trained")
+    return {split: _beside(task, model, rows, collate, batch_size) for split, rows in ready.items()}
+
+
+def with_base(task: Any, model: Any, ready: Any, collate: Callable, batch_size: int) -> Any:
+    """Encoded rows with the same column, for a saved adapter: its base is the start. A whole model's is not at hand."""
+    return _beside(task, model, ready, collate, batch_size) if task.refers and _is_adapter(model) else ready
+
+
+def _beside(task: Any, model: Any, rows: Any, collate: Callable, batch_size: int) -> Any:
+    # What turns the base's weights before training (PiSSA and its kin) starts as the base only while it is switched on.
+    off = _is_adapter(model) and getattr(model, "tuner_start", None) is None
+    with model.disable_adapter() if off else nullcontext():
+        kept = keep_outputs(model, rows, collate, task.outputs, batch_size)
+    return rows.add_column("reference", [row.tolist() for row in kept])
+
+
+def _is_adapter(model: Any) -> bool:
+    return hasattr(model, "peft_config")
