@@ -21,7 +21,7 @@ export PIP_ROOT_USER_ACTION = ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all faults fuzz lint format types docs audit wheel bench ready clean
+.PHONY: help demo test test-all faults support fuzz lint format types docs audit wheel bench ready clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' \
@@ -38,6 +38,9 @@ test-all: $(DEV) ## the slow tests on real data as well
 
 faults: $(DEV) ## run the tests of the fault matrix and write docs/faults.md
 	$(ONE_THREAD) $(BIN)/python tests/fault_page.py -m "$(FAULTS)"
+
+support: $(DEV) ## run every method for every task and write docs/support.md
+	$(ONE_THREAD) $(BIN)/python tests/support_page.py
 
 fuzz: $(DEV) ## feed damaged files to every door for MINUTES
 	$(ONE_THREAD) $(BIN)/python tests/fuzz.py $(MINUTES)

@@ -106,7 +106,9 @@ def theirs(seen: argparse.Namespace, **settings: Any) -> tuple[float, int]:
 
     _, _, tokenizer, model, _ = prepared(seen, "off")
     tokenizer.chat_template = training_template(tokenizer.chat_template)
-    data = load_dataset("json", data_files=str(Path(seen.data) / "train.jsonl"), split="train").select_columns("messages")
+    data = load_dataset("json", data_files=str(Path(seen.data) / "train.jsonl"), split="train").select_columns(
+        "messages"
+    )
     arguments = SFTConfig(
         output_dir=tempfile.mkdtemp(), per_device_train_batch_size=seen.batch, num_train_epochs=1, save_strategy="no",
         max_length=seen.max_length, assistant_only_loss=True, report_to="none", disable_tqdm=True, logging_strategy="no",

@@ -29,7 +29,11 @@ _HOME = {
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
     "MaskedLM": "tasks.masked_lm",
+    "Reranking": "tasks.reranking",
+    "SentenceSimilarity": "tasks.sentence_similarity",
     "TextClassification": "tasks.text_classification",
+    "TokenClassification": "tasks.token_classification",
+    "QuestionAnswering": "tasks.question_answering",
 }
 __all__ = sorted(_HOME)
 

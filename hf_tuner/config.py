@@ -67,6 +67,9 @@ class Run:
     drop_empty: bool = option(False, "Leave out rows whose text or label is empty, instead of refusing them.")
     drop_leaked: bool = option(False, "Leave out training rows whose text stands in an evaluation split too.")
     fail_on_leak: bool = option(False, "Refuse data whose evaluation rows stand in train, instead of warning.")
+    streaming: bool = option(
+        False, "Read training rows when they are needed, for data larger than the disk (needs --max-steps)."
+    )
     skip_bad: bool = option(False, "Leave out images that are damaged or too large, instead of refusing them.")
     follow_symlinks: bool = option(False, "Read images through links that leave their folder.")
     max_length: int | None = option(None, "Longest text in tokens (default: what the model can take, at most 512).")

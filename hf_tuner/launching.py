@@ -13,9 +13,10 @@ from typing import Any
 from hf_tuner import catalog, flags
 from hf_tuner.config import Run
 from hf_tuner.console import is_main, say
-from hf_tuner.errors import StoppedBySignal, TunerError
+from hf_tuner.errors import StoppedBySignal, TunerError, UsageError
 from hf_tuner.faults import FOLDER, die_with_parent, fault_of, in_plain_words, tell
 from hf_tuner.folder import claim, holds_finished, is_finished
+from hf_tuner.plain_yaml import read_yaml
 from hf_tuner.processes import LAUNCHED, run_processes, wants_processes
 from hf_tuner.stopping import listening
 from hf_tuner.versions import require_versions
@@ -40,6 +41,10 @@ def launch_file(path: Path, words: Sequence[str], load: Callable[[], Recipe]) ->
             say(_help(text, words, defaults))
             return None
         run = flags.parse(words, defaults)
+        if run.task != defaults.get("task", run.task):
+            raise UsageError(
+                f"{path.name} is the recipe of {defaults['task']}; for {run.task}: hf-tuner {run.method} --task {run.task}"
+            )
         if wants_processes(run):
             run = _preflight(replace(run, output_dir=run.output_dir or default_folder(run)))
             return run_processes(run, path, words)
@@ -50,12 +55,33 @@ def launch_file(path: Path, words: Sequence[str], load: Callable[[], Recipe]) ->
 
 
 def read_recipe(path: Path) -> tuple[str, dict[str, Any]]:
-    """Docstring and DEFAULTS of a recipe, read without importing it."""
+    """Docstring and defaults of a recipe, read without importing it: its DEFAULTS, and the task it is named after."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    name = path.stem.replace("_", "-")
+    defaults: dict[str, Any] = {"task": name} if name in catalog.names("tasks") else {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "DEFAULTS":
-            return ast.get_docstring(tree) or "", dict(ast.literal_eval(node.value))
-    return ast.get_docstring(tree) or "", {}
+            defaults |= ast.literal_eval(node.value)
+    return ast.get_docstring(tree) or "", defaults
+
+
+def task_of(words: Sequence[str]) -> str:
+    """The task that command-line words ask for: --task, else that of the --config file, else text classification."""
+    asked = _said(words, "task")
+    config = _said(words, "config")
+    if asked is None and config is not None and Path(config).is_file():
+        asked = read_yaml(Path(config), "--config ", words=True).get("task")
+    return str(asked or "text-classification").replace("_", "-")
+
+
+def _said(words: Sequence[str], name: str) -> str | None:
+    """The value of --name VALUE or --name=VALUE."""
+    for i, word in enumerate(words):
+        if word == f"--{name}" and i + 1 < len(words):
+            return words[i + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return None
 
 
 def finetune(task: str = "text-classification", **settings: Any) -> Any:

@@ -12,6 +12,7 @@ import torch
 from conftest import sentence
 from forks import forked
 
+from hf_tuner import machine
 from hf_tuner.errors import EnvironmentFault
 from hf_tuner.training import memory
 
@@ -88,7 +89,7 @@ def test_a_batch_that_does_not_fit_is_cut_and_the_update_stays_the_same(
             plain = memory.fit_in_memory
 
             def limited(*rest: Any) -> None:
-                resource.setrlimit(resource.RLIMIT_AS, (memory._mapped() + room, resource.RLIM_INFINITY))
+                resource.setrlimit(resource.RLIMIT_AS, (machine.mapped() + room, resource.RLIM_INFINITY))
                 plain(*rest)
                 resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
@@ -174,10 +175,10 @@ def test_a_fault_in_the_trial_is_not_taken_for_a_lack_of_memory(
 
 def test_what_is_free_is_counted_with_the_limits_of_the_process() -> None:
     def work() -> None:
-        free = memory.available()
+        free = machine.available()
         assert 1e8 < free < float("inf")
-        resource.setrlimit(resource.RLIMIT_AS, (memory._mapped() + 50_000_000, resource.RLIM_INFINITY))
-        assert memory.available() <= 50_000_000
+        resource.setrlimit(resource.RLIMIT_AS, (machine.mapped() + 50_000_000, resource.RLIM_INFINITY))
+        assert machine.available() <= 50_000_000
 
     assert forked(work).code == 0
 
@@ -202,3 +203,23 @@ def test_an_error_of_cuda_is_taken_for_what_it_is(tiny_model: Path, tiny_data: P
     assert ended.code == 0, ended.text
     assert "  memory    16 rows at once do not fit: 4 × 4 instead, the same update" in ended.text
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]["rows_per_update"] == 16
+
+
+def test_an_evaluation_that_would_keep_too_much_is_refused_at_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    from datasets import Dataset
+
+    from hf_tuner.errors import EnvironmentFault
+    from hf_tuner.evaluation import loop
+
+    rows = Dataset.from_dict({"length": [3] * 1000})
+    batches = []
+
+    def outputs(model: object, batch: dict) -> list:
+        batches.append(batch)
+        return [np.zeros(1_000_000, np.float32)] * 10
+
+    monkeypatch.setattr(loop, "available", lambda: 1e9)
+    with pytest.raises(EnvironmentFault, match=r"keeps up to 4\.0 GB"):
+        loop.keep_outputs(torch.nn.Linear(1, 1), rows, lambda r: {}, outputs, 10)
+    assert len(batches) == 1

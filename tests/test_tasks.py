@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import numpy as np
 import pytest
 import tiny_tasks
 from conftest import command
+from forks import forked
 from safetensors.torch import load_file
 from support_page import EXTRA, refusal
 from tiny_tasks import Tiny
 
 from hf_tuner import catalog, finetune
+from hf_tuner.cli.main import main
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.evaluate import data_settings, evaluate
@@ -116,22 +119,25 @@ def test_saved_run_is_verified_predicts_and_measures_itself_again(task: str, fin
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_predict_and_check_from_the_command_line(task: str, finished: Any, tiny: Any, tmp_path: Path) -> None:
+def test_predict_and_check_from_the_command_line(
+    task: str, finished: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     given = held(finished(task))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in given))
-    done = command("predict", finished(task), "--input", "rows.jsonl", "--output", "out.jsonl", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    main(["predict", str(finished(task)), "--input", "rows.jsonl", "--output", "out.jsonl"])
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert len(written) == len(given) and set(written[0]) > set(given.column_names)
-    looked = command("check", tiny(task).data, "--task", task, *flags(tiny(task).settings), cwd=tmp_path)
-    assert looked.returncode == 0 and "nothing stands in the way" in looked.stdout, looked.stderr
+    main(["check", str(tiny(task).data), "--task", task, *flags(tiny(task).settings)])
+    assert "nothing stands in the way" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_merged_model_answers_like_the_adapter(task: str, finished: Any, tmp_path: Path) -> None:
-    done = command("merge", finished(task), "--output", tmp_path / "merged")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "✓ merged = measured" in done.stdout
+def test_merged_model_answers_like_the_adapter(
+    task: str, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    main(["merge", str(finished(task)), "--output", str(tmp_path / "merged")])
+    assert "✓ merged = measured" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -143,9 +149,10 @@ def test_code_of_the_card_runs_when_pasted(task: str, method: str, finished: Any
     folder = finished(task, method)
     code = "\n".join(plain_code(read_facts(folder))).replace('"FOLDER"', repr(str(folder)))
     code = code.replace('"BASE"', repr(str(tiny(task).model)))
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, f"{code}\n{done.stderr}"
-    assert done.stdout.strip(), "the code prints no answer"
+    (tmp_path / "pasted.py").write_text(code)
+    done = forked(lambda: runpy.run_path(str(tmp_path / "pasted.py")))
+    assert done.code == 0, f"{code}\n{done.text}"
+    assert done.text.strip(), "the code prints no answer"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -153,30 +160,20 @@ def test_update_does_not_depend_on_how_a_batch_is_cut(task: str, tiny: Any, tmp_
     setup = tiny(task)
     if not setup.additive:
         pytest.skip("the rows of a micro-batch are each other's negatives: a cut is another loss")
-    results = []
-    for name, cut in {"whole": (8, 1, 1), "cut": (2, 4, 1), "two": (4, 1, 2)}.items():
-        batch, accumulate, processes = cut
+    where = ["--model", setup.model, "--dataset", setup.data, "--output-dir", tmp_path / "two"]
+    for name, (batch, accumulate) in {"whole": (8, 1), "cut": (2, 4), "two": (4, 1)}.items():
         settings = {
             **SGD,
             **setup.settings,
             "per_device_train_batch_size": batch,
             "gradient_accumulation_steps": accumulate,
         }
-        words = flags(settings) + (["--num-processes", str(processes)] if processes > 1 else [])
-        done = command(
-            "full",
-            "--task",
-            task,
-            "--model",
-            setup.model,
-            "--dataset",
-            setup.data,
-            "--output-dir",
-            tmp_path / name,
-            *words,
-        )
+        if name != "two":
+            train(task, "full", setup, tmp_path / name, **settings)
+            continue
+        done = command("full", "--task", task, *where, *flags(settings), "--num-processes", 2)
         assert done.returncode == 0, done.stderr + done.stdout
-        results.append(weights(tmp_path / name))
+    results = [weights(tmp_path / name) for name in ("whole", "cut", "two")]
     for other in results[1:]:
         assert results[0].keys() == other.keys()
         for key, value in results[0].items():
@@ -194,18 +191,14 @@ def test_every_door_gives_the_same_bytes(task: str, tiny: Any, tmp_path: Path) -
         *flags({**QUICK, **setup.settings, "verify": False}),
     ]
     recipe = ROOT / "recipes" / f"{task.replace('-', '_')}.py"
-    doors = {
-        "cli": [sys.executable, "-m", "hf_tuner.cli.main", "lora", "--task", task],
-        "accelerate": [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
-                       "--mixed_precision", "no", "--dynamo_backend", "no", str(recipe)],
-    }  # fmt: skip
-    digests = set()
-    for name, door in doors.items():
-        done = subprocess.run([*door, *words, "--output-dir", str(tmp_path / name)], capture_output=True, text=True, cwd=tmp_path,
-                              env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
-        assert done.returncode == 0, done.stderr + done.stdout
-        digests.add((tmp_path / name / "adapter_model.safetensors").read_bytes())
-    assert len(digests) == 1
+    main(["lora", "--task", task, *words, "--output-dir", str(tmp_path / "cli")])
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", str(recipe)]  # fmt: skip
+    done = subprocess.run([*launch, *words, "--output-dir", str(tmp_path / "launched")], capture_output=True, text=True,
+                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    names = ("cli", "launched")
+    assert len({(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in names}) == 1
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -10,11 +10,12 @@ from hf_tuner.errors import UsageError
 
 
 def main(words: Sequence[str]) -> None:
-    """hf-tuner init DATASET [--model …] [--method lora] [--output run.yaml]"""
+    """hf-tuner init DATASET [--task …] [--model …] [--method lora] [--output run.yaml]"""
     parser = Words("init", __doc__)
     parser.add_argument("dataset", help="file, folder or Hub id")
     parser.add_argument("--model", default="google-bert/bert-base-uncased")
     parser.add_argument("--method", default="lora")
+    parser.add_argument("--task", default="text-classification")
     parser.add_argument("--columns")
     parser.add_argument("--output", default="run.yaml")
     seen = parser.read(words)
@@ -27,7 +28,18 @@ def main(words: Sequence[str]) -> None:
     from hf_tuner.models.save import write_text
 
     catalog.path("methods", seen.method)
-    given = ["--dataset", seen.dataset, "--method", seen.method, "--model", seen.model, "--output-dir", "."]
+    given = [
+        "--task",
+        seen.task,
+        "--dataset",
+        seen.dataset,
+        "--method",
+        seen.method,
+        "--model",
+        seen.model,
+        "--output-dir",
+        ".",
+    ]
     run = flags.parse([*given, *(["--columns", seen.columns] if seen.columns else [])], {})
     kind = task_class(run.task)
     data = load_data(run, kind)
@@ -42,7 +54,7 @@ def commented(run: Any, data: Any, task: Any) -> str:
     rows = ", ".join(f"{split} {len(part):,}" for split, part in data.items())
     lines = [
         f"# {run.task} on {run.dataset}: {rows} rows",
-        f"# {task.note}",
+        *([f"# {task.note}"] if task.note else []),
         "",
         f"task: {run.task}",
         f"method: {run.method}",
@@ -56,14 +68,11 @@ def commented(run: Any, data: Any, task: Any) -> str:
         "# per_device_train_batch_size: 32",
         "# learning_rate: 1.0e-4      # default: by method and model size",
         "",
-        f"{run.method}:",
     ]
-    own = [
-        f
-        for f in own_flags({"method": run.method, "loss": run.loss, "optimizer": run.optimizer})
-        if f.owner == run.method
-    ]
-    lines += [f"  # {f.name}: {'null' if f.default is None else f.default}    # {f.help}" for f in own] or ["  {}"]
-    if own:
-        lines[lines.index(f"{run.method}:")] = f"# {run.method}:"
+    chosen = {"task": run.task, "method": run.method, "loss": run.loss, "optimizer": run.optimizer}
+    for owner in (run.task, run.method):
+        own = [flag for flag in own_flags(chosen) if flag.owner == owner]
+        lines += [f"# {owner}:" if own else f"{owner}:" if owner == run.method else ""]
+        lines += [f"  # {f.name}: {'null' if f.default is None else f.default}    # {f.help}" for f in own]
+        lines += [] if own or owner == run.task else ["  {}"]
     return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hf_tuner import __version__, catalog
 from hf_tuner.console import say
 from hf_tuner.errors import UsageError
-from hf_tuner.launching import exit_codes, launch_file, quiet
+from hf_tuner.launching import exit_codes, launch_file, quiet, task_of
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def train(method: str, words: Sequence[str]) -> None:
     """Start a run with a method: the same run as the task's recipe started as a script."""
-    task = _task(words)
+    task = task_of(words)
     path = catalog.path("recipes", task)
     launch_file(path, ["--method", method, *words], lambda: catalog.load("recipes", task).recipe)
 
@@ -65,15 +65,6 @@ def overview() -> str:
 def _listing(kind: str, names: Sequence[str]) -> list[str]:
     width = max(map(len, names), default=0)
     return [f"  {name:<{width}}  {catalog.summary(kind, name).partition(': ')[2]}" for name in names]
-
-
-def _task(words: Sequence[str]) -> str:
-    for i, word in enumerate(words):
-        if word == "--task" and i + 1 < len(words):
-            return words[i + 1]
-        if word.startswith("--task="):
-            return word.partition("=")[2]
-    return "text-classification"
 
 
 if __name__ == "__main__":

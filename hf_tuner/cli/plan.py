@@ -6,7 +6,7 @@ from pathlib import Path
 from hf_tuner import catalog, flags
 from hf_tuner.console import say
 from hf_tuner.errors import UsageError
-from hf_tuner.launching import read_recipe
+from hf_tuner.launching import read_recipe, task_of
 
 
 def main(words: Sequence[str]) -> None:
@@ -18,8 +18,7 @@ def main(words: Sequence[str]) -> None:
     method = words.pop(0) if not words[0].startswith("-") else "lora"
     if method not in catalog.names("methods"):
         raise UsageError(catalog.unknown("method", method, catalog.names("methods")))
-    task = words[words.index("--task") + 1] if "--task" in words[:-1] else "text-classification"
-    _, defaults = read_recipe(catalog.path("recipes", task))
+    _, defaults = read_recipe(catalog.path("recipes", task_of(words)))
     run = flags.parse(["--method", method, "--output-dir", str(Path("runs") / "plan"), *words], defaults)
     from hf_tuner.training.plan import plan
 

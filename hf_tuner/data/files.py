@@ -1,4 +1,4 @@
-"""Read CSV, TSV, JSON, JSON Lines and Parquet files, and say exactly what is wrong with a broken one.
+"""Read CSV, TSV, JSON, JSON Lines, Parquet and CoNLL files, and say exactly what is wrong with a broken one.
 
 Files are streamed into Arrow, text line by line; what is more than a few megabytes lies on disk (see `store`).
 Cells of a CSV file stay the text they are: "NA", "null" and "007" are not turned into anything.
@@ -34,6 +34,10 @@ KINDS = {
     ".ndjson": "json",
     ".parquet": "parquet",
     ".txt": "text",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
 }
 LINE_LIMIT = 16_000_000
 """Longest line, and longest field, in characters."""
@@ -66,9 +70,17 @@ class Reading:
 
 
 def kind_of(path: Path) -> str | None:
-    """Kind of a file by its name: csv, json, parquet or text; None for what is not read."""
-    name = path.name.lower().removesuffix(".gz")
-    return KINDS.get(Path(name).suffix)
+    """Kind of a file by its name: csv, json, parquet, text, or conll (also a .txt that looks so); None for what is not read."""
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix == ".txt" and _looks_tagged(path):
+        return "conll"
+    return KINDS.get(suffix)
+
+
+def _looks_tagged(path: Path) -> bool:
+    from hf_tuner.data.conll import looks_tagged
+
+    return looks_tagged(path)
 
 
 def read_file(path: Path, reading: Reading | None = None) -> Dataset:
@@ -369,10 +381,10 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table
 
 
-def _read_text(path: Path, reading: Reading) -> list[pa.Table]:
-    from hf_tuner.data.textfiles import read_text
+def _read_lines(path: Path, reading: Reading) -> list[pa.Table]:
+    from hf_tuner.data import conll, textfiles
 
-    return read_text(path, reading)
+    return (conll.read_conll if kind_of(path) == "conll" else textfiles.read_text)(path, reading)
 
 
-_READERS = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet, "text": _read_text}
+_READERS = {"csv": read_csv, "json": _read_json, "parquet": _read_parquet, "text": _read_lines, "conll": _read_lines}

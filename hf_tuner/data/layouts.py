@@ -68,15 +68,17 @@ def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop
         names = [name for name in batch if name != ROW]
         for offset in range(len(batch[names[0]])):
             number = int(batch[ROW][offset]) if ROW in batch else start + offset
-            try:
-                row = layout.convert({name: batch[name][offset] for name in names})
-            except EmptyRow as error:
-                if not isinstance(error, drop):
-                    faults.setdefault(f"{error}; --drop-empty skips such rows", []).append(number)
-            except RowError as error:
-                faults.setdefault(str(error), []).append(number)
-            else:
-                yield {**row, ROW: number}
+            raw = {name: batch[name][offset] for name in names}
+            for one in layout.expand(raw) if layout.expand else [raw]:
+                try:
+                    row = layout.convert(one)
+                except EmptyRow as error:
+                    if not isinstance(error, drop):
+                        faults.setdefault(f"{error}; --drop-empty skips such rows", []).append(number)
+                except RowError as error:
+                    faults.setdefault(str(error), []).append(number)
+                else:
+                    yield {**row, ROW: number}
 
 
 def _dataset(rows: list[dict[str, Any]]) -> Dataset:

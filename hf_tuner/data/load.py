@@ -1,7 +1,7 @@
 """`load_data`: from what `--dataset` names to checked train, validation and test rows with the task's columns."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -19,6 +19,7 @@ from hf_tuner.data.files import Reading
 from hf_tuner.data.image_folders import is_image_folder
 from hf_tuner.data.layouts import ROW, convert, has_layout, layout_of
 from hf_tuner.data.sources import Raw, Source, parse, read
+from hf_tuner.data.streams import Stream, read_stream, require_streamable
 from hf_tuner.data.texts import TEXTS, check_texts, without_leaks
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, by_name, labels_of
@@ -35,24 +36,27 @@ def load_data(run: Run, task: type) -> DatasetDict:
     """
     notes: list[str] = []
     with no_bars():
-        source = parse(run.dataset, run.dataset_config)
+        source, reading = parse(run.dataset, run.dataset_config), Reading(run.encoding, run.separator)
         _refuse_images(source)
-        raw = read(source, Reading(run.encoding, run.separator))
+        require_streamable(run)
+        raw, rest = read_stream(source, reading) if run.streaming else (read(source, reading), None)
         numbers = _Numbers()
         chosen = splits.choose(numbers.add(raw), run, notes)
         made = _arranged if has_layout(task) else _matched
-        checked, lines, columns = made(run, task, raw, chosen, numbers, notes)
+        checked, lines, columns, later = made(run, task, raw, chosen, numbers, notes)
+    checked.data.tuner_stream = Stream(rest, later) if rest is not None else None
     checked.data.tuner_notes = {
         "warnings": list(checked.warnings),
         "audit": {"columns": columns, **{k: v for k, v in checked.facts.items() if k != "examples"}},
         **({"revision": raw.revision} if raw.revision else {}),
+        **({"streamed": True} if rest is not None else {}),
     }
     _tell({"data": raw.origin, **lines}, checked, raw.notes + notes)
     return checked.data
 
 
-Loaded = tuple[Audit, dict[str, str], Mapping[str, str]]
-"""Audited rows, lines for the screen, and canonical name → column."""
+Loaded = tuple[Audit, dict[str, str], Mapping[str, str], Callable[[Dataset, int], Dataset]]
+"""Audited rows, lines for the screen, canonical name → column, and what makes canonical rows of later windows of a stream."""
 
 
 def _matched(
@@ -67,7 +71,11 @@ def _matched(
     data = _completed(dict(first.data), run, task, notes)
     labels, checked = _checked(data, run, columns, first)
     others = also_possible(_names(raw, chosen["train"]), task, columns)
-    return checked, {"columns": describe(columns) + _also(others), **_labels_lines(labels, checked)}, columns
+
+    def later(rows: Dataset, before: int) -> Dataset:
+        return clean({"train": _project(rows, columns, raw, "train", [])}, drop_empty=True).data["train"]
+
+    return checked, {"columns": describe(columns) + _also(others), **_labels_lines(labels, checked)}, columns, later
 
 
 def _arranged(
@@ -100,7 +108,14 @@ def _arranged(
     )
     check_texts(checked, layout.columns, run.fail_on_leak, getattr(task, "texts"))  # noqa: B009
     _refuse(checked.errors)
-    return checked, {"columns": f"{layout.name}: {describe(layout.columns)}", **found.lines}, layout.columns
+
+    def later(window: Dataset, before: int) -> Dataset:
+        wrong: list[str] = []
+        made = convert(window, layout, lambda number: f"row {before + number + 1}", wrong, drop_empty=run.drop_empty)
+        _refuse(wrong)
+        return made.remove_columns(ROW)
+
+    return checked, {"columns": f"{layout.name}: {describe(layout.columns)}", **found.lines}, layout.columns, later
 
 
 def _completed(rows: dict[str, Dataset], run: Run, task: type, notes: list[str]) -> DatasetDict:

@@ -328,7 +328,7 @@ def _load(source: Source, revision: str | None, **options: Any) -> Any:
     except TunerError:
         raise
     except Exception as error:  # dozens of kinds; each ends in one line that says what to do
-        raise _hub_error(source, error) from error
+        raise read_error(source, error) from error
 
 
 def _load_whole(source: Source, commit: str | None) -> Any:
@@ -360,7 +360,8 @@ def _prepared(name: str) -> list[Path]:
     return [Path(datasets.config.HF_DATASETS_CACHE) / n for n in dict.fromkeys((plain, plain.lower()))]
 
 
-def _hub_error(source: Source, error: Exception) -> TunerError:
+def read_error(source: Source, error: Exception) -> TunerError:
+    """One of ours for whatever `datasets` raises."""
     text = _brief(error, 300)
     if (
         isinstance(root_cause(error), HfHubHTTPError | httpx2.HTTPError)

@@ -6,8 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from hf_tuner.errors import EnvironmentFault
+from hf_tuner.machine import available
+
 Kept = list[np.ndarray]
 """One array for each encoded row."""
+WORTH_A_LOOK = 500_000_000
+"""Bytes below which nobody asks what is free."""
 
 
 def batches_by_length(rows: Any, batch_size: int) -> Iterator[np.ndarray]:
@@ -31,7 +36,7 @@ def keep_outputs(
     """What `outputs` (a task's) keeps of every encoded row, in row order, without gradients and in evaluation mode.
 
     With several processes each takes its share of the batches and all get the whole result, unless `alone`; `each` is
-    called before every batch.
+    called before every batch. Raises EnvironmentFault when what is kept would not fit into memory.
     """
     rank, world = (0, 1) if alone else _rank_and_world()
     device = next(model.parameters()).device
@@ -44,9 +49,21 @@ def keep_outputs(
                 each()
                 if number % world == rank:
                     parts.append((index, outputs(model, to_device(collate(take(rows, index)), device))))
+                if number == 0 and parts:
+                    _require_room(parts[0][1], len(rows))
     finally:
         model.train(was_training)
     return _joined(_gathered(parts, world), len(rows))
+
+
+def _require_room(first: Kept, count: int) -> None:
+    """Raise EnvironmentFault when what is kept of the first (longest) rows would not fit into memory for all of them."""
+    need, free = count * max((row.nbytes for row in first), default=0), available()
+    if need > WORTH_A_LOOK and need > free:
+        raise EnvironmentFault(
+            f"measuring {count:,} rows keeps up to {need / 1e9:.1f} GB, this machine has {free / 1e9:.1f} GB: "
+            "measure fewer (--eval-dataset NAME#1000), or shorter ones (--max-length)"
+        )
 
 
 def take(rows: Any, index: Any) -> list[dict[str, Any]]:

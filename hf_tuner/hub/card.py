@@ -80,7 +80,7 @@ def front_matter(facts: Facts) -> dict[str, Any]:
     front: dict[str, Any] = {
         "language": [line(language, 20) for language in facts.languages] or None,
         "license": line(facts.licence, 60) if facts.licence and isinstance(facts.licence, str) else None,
-        **_kind(manifest.saves, facts.base_id),
+        **_kind(manifest.saves, facts.base_id, facts.task.library),
         "pipeline_tag": facts.task.pipeline,
         "tags": _tags(facts),
         "datasets": _listed(facts.data()),
@@ -99,7 +99,7 @@ def in_progress(settings: Mapping[str, Any], step: int, steps: int) -> str:
     model, method = str(settings["model"]), str(settings["method"])
     base, data = hub_id(model, sure=True), named(str(settings["dataset"]), sure=True)
     front = {
-        **_kind(catalog.load("methods", method).SAVES, base),
+        **_kind(catalog.load("methods", method).SAVES, base, task_class(str(settings["task"])).library),
         "pipeline_tag": task_class(str(settings["task"])).pipeline,
         "tags": ["hf-tuner", line(method, 40)],
         "datasets": _listed(data),
@@ -114,10 +114,10 @@ def in_progress(settings: Mapping[str, Any], step: int, steps: int) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _kind(saves: str, base: str | None) -> dict[str, Any]:
+def _kind(saves: str, base: str | None, library: str) -> dict[str, Any]:
     """Library, base model and how the run is related to it."""
     adapter = saves == "adapter"
-    front: dict[str, Any] = {"library_name": "peft" if adapter else "transformers", "base_model": base}
+    front: dict[str, Any] = {"library_name": "peft" if adapter else library, "base_model": base}
     return {**front, "base_model_relation": "adapter" if adapter else "finetune"} if base else front
 
 
@@ -279,7 +279,7 @@ def _length(facts: Facts) -> list[str]:
 def _longest(facts: Facts) -> str:
     longest = count(facts.manifest.max_length)
     if facts.task.splits:
-        return f"It sees at most {longest} tokens at once; longer texts were split for training and measuring."
+        return f"It sees at most {longest} tokens at once; longer texts are read in pieces."
     return f"Texts are cut at {longest} tokens; what comes after is not read."
 
 

@@ -15,6 +15,7 @@ TASK_TYPES = {
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
     "ForCausalLM": "CAUSAL_LM",
     "LMHeadModel": "CAUSAL_LM",
+    "Model": "FEATURE_EXTRACTION",
 }
 
 

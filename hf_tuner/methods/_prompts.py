@@ -3,20 +3,14 @@
 from typing import Any
 
 from hf_tuner.config import Targets
-from hf_tuner.errors import UsageError
 from hf_tuner.methods._peft import attach_config, task_type
 
-WITHOUT_TOKENS = "peft does not line labels of tokens up with virtual tokens; use --method prefix or lora"
 
-
-def attach_prompt(model: Any, name: str, targets: Targets, *, tokens: bool = False, **settings: Any) -> Any:
+def attach_prompt(model: Any, name: str, targets: Targets, **settings: Any) -> Any:
     """Freeze the model, put virtual tokens before every text, train the head in full.
 
-    `tokens` says whether the method can serve token classification. Raises UsageError where it cannot.
+    Outputs for each token begin with those for the virtual ones: tasks that read them take the last ones.
     """
     import peft
 
-    kind = task_type(model)
-    if kind == "TOKEN_CLS" and not tokens:
-        raise UsageError(f"--method does not work for {type(model).__name__}: {WITHOUT_TOKENS}")
-    return attach_config(model, getattr(peft, name), targets, task_type=kind, **settings)
+    return attach_config(model, getattr(peft, name), targets, task_type=task_type(model), **settings)

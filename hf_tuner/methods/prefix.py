@@ -38,4 +38,4 @@ def reserved_tokens(config: Config) -> int:
 
 def adapt(model: Any, config: Config, targets: Targets) -> Any:
     """Freeze the model, put a learned prefix into every layer, train the head in full."""
-    return attach_prompt(model, "PrefixTuningConfig", targets, tokens=True, **options(config))
+    return attach_prompt(model, "PrefixTuningConfig", targets, **options(config))

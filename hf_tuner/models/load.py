@@ -23,7 +23,16 @@ from hf_tuner.models.fingerprint import base_fingerprint
 from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of, weights_of
 from hf_tuner.models.head import head_modules, new_modules, pooler_modules
 from hf_tuner.models.labels import align_labels
-from hf_tuner.models.pooling import can_pool, freeze_mean, layer_name, one_more_layer, refuse, wants_mean, write_mean
+from hf_tuner.models.pooling import (
+    can_pool,
+    freeze_mean,
+    layer_name,
+    one_more_layer,
+    refuse,
+    side_file,
+    wants_mean,
+    write_mean,
+)
 from hf_tuner.models.targets import find_targets
 from hf_tuner.models.trust import accept, is_trusted
 
@@ -71,6 +80,12 @@ def load_config(run: Run, **options: Any) -> Any:
     source, commit = located(run)
     with hub_errors("model", source, commit):
         return config_of(source, commit, **options)
+
+
+def settled(run: Run, task: Any) -> Any:
+    """The task with what it takes from files that lie beside the weights of the run's model. Raises as `Task.of_model`."""
+    where = located(run)
+    return task.of_model(lambda name: side_file(name, *where))
 
 
 def load_processor(run: Run, task: Any = None) -> Any:
@@ -181,8 +196,16 @@ def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tup
         model, info = model_of(getattr(transformers, task.auto_model), sketch, source, commit, dtype=DTYPES[run.dtype],
                                ignore_mismatched_sizes=True, output_loading_info=True, **extra)  # fmt: skip
     settle_quantized(model)
+    leave_out(model, task)
     other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
     return model, sorted(info["missing_keys"]) + other_size
+
+
+def leave_out(model: Any, task: Any) -> None:
+    """Take out the modules that the task never calls: nothing of them is trained, and nothing untrained is saved."""
+    for name in task.leaves_out:
+        if isinstance(getattr(model, name, None), torch.nn.Module):
+            setattr(model, name, None)
 
 
 def _fetch_whole(source: str, commit: str | None) -> None:

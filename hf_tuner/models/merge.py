@@ -21,7 +21,7 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     from hf_tuner.evaluation.verify import same_predictions
     from hf_tuner.hub.pull import local_run
     from hf_tuner.models.restore import restore
-    from hf_tuner.models.save import save_model
+    from hf_tuner.models.save import save_model, write_files
 
     folder = local_run(run)
     target = Path(output) if output else _beside(run, folder)
@@ -36,7 +36,8 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     measured, _ = kept_of(saved, rows)
     full = restore(folder, quantized=False).model
     merged = full.merge_and_unload(safe_merge=True)
-    files = save_model(merged, saved.processor, target)
+    beside = saved.task.files(saved.manifest.max_length)
+    files = save_model(merged, saved.processor, target, lambda aside: write_files(aside, beside))
     _write_manifest(target, saved, files, str(run) if _on_hub(run) else folder.name)
     proof = same_predictions(measured, target, rows, tolerance, name="merged = measured")
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")

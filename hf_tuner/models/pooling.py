@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from hf_tuner.errors import UsageError
-from hf_tuner.models.safety import read_json
+from hf_tuner.models.safety import read_any_json
 
 GAIN = 100.0
 """Weight of the mean against the residual in the block's LayerNorm: 1 % of the first token is left."""
@@ -25,7 +25,11 @@ def wants_mean(choice: str, source: str, revision: str | None) -> bool:
     """Whether a model is to be pooled by its mean: as asked ("mean", "first"), or as its own files say ("auto")."""
     if choice != "auto":
         return choice == "mean"
-    return bool(_pooling_file(source, revision).get("pooling_mode_mean_tokens"))
+    found = side_file("1_Pooling/config.json", source, revision)
+    # sentence-transformers 6 writes the mode by its name; earlier versions a flag for each.
+    return isinstance(found, dict) and bool(
+        found.get("pooling_mode_mean_tokens") or found.get("pooling_mode") == "mean"
+    )
 
 
 def can_pool(model: Any) -> bool:
@@ -87,17 +91,18 @@ def refuse(choice: str, model: Any) -> None:
         raise UsageError(f"--pooling mean: {type(model).__name__} has no blocks of BERT's kind; use --pooling auto")
 
 
-def _pooling_file(source: str, revision: str | None) -> dict[str, Any]:
+def side_file(name: str, source: str, revision: str | None) -> Any:
+    """What a small JSON file beside a checkpoint's weights holds, in a folder or on the Hub; None when there is none."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    path: str | Path = Path(source) / "1_Pooling" / "config.json"
+    path: str | Path = Path(source) / name
     try:
         if not Path(source).is_dir():
-            path = hf_hub_download(source, "1_Pooling/config.json", revision=revision)
-        return read_json(Path(path), source)
+            path = hf_hub_download(source, name, revision=revision)
+        return read_any_json(Path(path), source)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError):
-        return {}
+        return None
 
 
 def _has(module: nn.Module, name: str) -> bool:

@@ -19,6 +19,7 @@ from hf_tuner.models.load import (
     bare_model,
     check_vocabulary,
     hub_errors,
+    leave_out,
     less_noise,
     read_weights,
     share_padding,
@@ -67,6 +68,7 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
     if manifest.saves == "model":
         with damage(folder, "the model"):
             model = _whole(folder, manifest, getattr(transformers, task.auto_model))
+            leave_out(model, task)
     else:
         model = _on_base(folder, manifest, task, quantized)
     check_vocabulary(processor, bare_model(model).config)

@@ -153,6 +153,15 @@ def plain_path(name: str) -> bool:
 
 def read_json(path: Path, source: str | None = None) -> dict[str, Any]:
     """An object from a JSON file of bounded size and depth. Raises ArtifactError that names the file."""
+    data = read_any_json(path, source)
+    if not isinstance(data, dict):
+        where = f"{path.name} of {source}" if source else str(path)
+        raise ArtifactError(f"{where} holds a {type(data).__name__} where an object is expected")
+    return data
+
+
+def read_any_json(path: Path, source: str | None = None) -> Any:
+    """As `read_json`, for files that may hold a list."""
     where = f"{path.name} of {source}" if source else str(path)
     limit = next(size for pattern, size in BYTES.items() if fnmatch.fnmatch(path.name, pattern))
     if path.stat().st_size > limit:
@@ -163,8 +172,6 @@ def read_json(path: Path, source: str | None = None) -> dict[str, Any]:
         raise ArtifactError(f"{where} is nested too deeply; at most {DEPTH} levels: refused") from None
     except ValueError as error:
         raise ArtifactError(f"{where} is not JSON ({error}); restore it from a copy") from error
-    if not isinstance(data, dict):
-        raise ArtifactError(f"{where} holds a {type(data).__name__} where an object is expected")
     if _depth(data) > DEPTH:
         raise ArtifactError(f"{where} is nested too deeply; at most {DEPTH} levels: refused")
     return data

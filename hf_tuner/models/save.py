@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,12 @@ def write_text(path: Path, text: str) -> None:
         os.replace(aside, path)
     except OSError as error:
         raise EnvironmentFault(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write small files by their names, which may lie in folders of their own."""
+    for name, text in files.items():
+        write_text(folder / name, text)
 
 
 def umask() -> int:

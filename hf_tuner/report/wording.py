@@ -18,6 +18,8 @@ NAMES = {
     "mae": "MAE",
     "f1": "F1",
     "bits_per_byte": "bits per byte",
+    "f1_answerable": "F1 (answerable)",
+    "f1_impossible": "F1 (impossible)",
     "spearman_cosine": "Spearman (cosine)",
     "pearson_cosine": "Pearson (cosine)",
     "map": "MAP",
@@ -29,7 +31,8 @@ NAMES = {
     "rouge_l": "ROUGE-L",
 }
 ORDER = (
-    "f1", "exact_match", "spearman_cosine", "map", "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
+    "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
+    "spearman_cosine", "map", "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
     "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip

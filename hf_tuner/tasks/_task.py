@@ -8,7 +8,7 @@ Words used here: *rows* are the data's, with the task's canonical columns; *read
 them, which may be more or fewer; *kept* is a list with one small array for each row of *ready*.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -48,6 +48,8 @@ class Layout:
     """Canonical name → column of the data."""
     convert: Callable[[dict[str, Any]], dict[str, Any]]
     """A raw row as a canonical one. Raises RowError."""
+    expand: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] | None = None
+    """The raw rows inside one of the data, where it nests several (the questions of an article); None when it is one."""
 
 
 @dataclass
@@ -116,6 +118,10 @@ class Task:
     for language models, whose output layer is pretrained and stays."""
     splits: ClassVar[bool] = False
     """Whether a row that is too long becomes several encoded ones, instead of being cut."""
+    leaves_out: ClassVar[tuple[str, ...]] = ()
+    """Modules right below the model that the task never calls (a pooler); they are taken out."""
+    library: ClassVar[str] = "transformers"
+    """The Hub's name of the library that opens a whole saved model."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 
@@ -164,6 +170,18 @@ class Task:
         return ()
 
     # --- the model
+
+    def of_model(self, read: Callable[[str], Any]) -> "Task":
+        """The task with what the checkpoint's own files decide, such as how a sentence encoder pools.
+
+        `read` gives what a JSON file beside the weights holds, None when there is none. Raises UsageError for a model
+        that the task cannot use.
+        """
+        return self
+
+    def files(self, max_length: int) -> dict[str, str]:
+        """Name → text of files that make a saved model open in the task's own library; they are saved with the weights."""
+        return {}
 
     def config_options(self) -> dict[str, Any]:
         """Keyword arguments of the model's configuration."""
@@ -247,6 +265,19 @@ class Task:
 
     def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
         """What costs nothing, in the form of `outputs`: name → kept. `train` are encoded training rows."""
+        return {}
+
+    def settled(
+        self, kept: "Mapping[str, list[np.ndarray]]", ready: Mapping[str, Any], data: Mapping[str, Any]
+    ) -> "Task":
+        """This task with what can only be decided after training, such as a threshold; `kept` by evaluation split.
+
+        Nothing may be decided on the rows of test.
+        """
+        return self
+
+    def details(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, Any]:
+        """What the report's page shows beside the scores: `per_class` and the like, see `report.classification`."""
         return {}
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:

@@ -19,6 +19,13 @@ FROM_NOISE = 3.0
 """The methods' rates are for a head that knows the task from the start; one that knows nothing has further to go."""
 TRACKERS = {"azure_ml": "azureml", "flyte": "flytekit"}
 """Where a tracker's module is not called as the tracker."""
+STREAMED: dict[str, Any] = {
+    "save_strategy": "steps",
+    "save_steps": 0.1,
+    # Each process reads the stream itself and takes its rows of each update.
+    "accelerator_config": {"dispatch_batches": False},
+}
+"""Defaults for a stream, which has no epochs."""
 LOGGED_POINTS = 50
 """About how many points the loss curve gets."""
 
@@ -50,6 +57,8 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
     merged = {**defaults, **given}
+    if run.streaming:
+        merged = {**merged, **STREAMED, **given}
     if "logging_steps" not in given:
         merged["logging_steps"] = max(1, _updates(merged, rows) // LOGGED_POINTS)
     merged |= {

@@ -64,7 +64,8 @@ class LengthBatches(Sampler[int]):
     """Row numbers in training order: every run of `update` numbers makes one optimiser update.
 
     `multiple` (processes × rows per process) is what the loader cuts at once: the last update is filled up to it
-    with numbers past the end, which `Rows` turns into masked rows, so that no row is ever counted twice.
+    with numbers past the end, which `Rows` turns into masked rows, so that no row is ever counted twice. Numbers carry
+    the epoch (see `EPOCH`).
     """
 
     def __init__(self, lengths: np.ndarray, *, update: int, multiple: int = 1, seed: int = 0) -> None:
@@ -77,7 +78,8 @@ class LengthBatches(Sampler[int]):
         """Choose the epoch whose order is dealt next."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[int]:
+    def order(self) -> list[int]:
+        """The rows of the epoch, without filler."""
         random = np.random.default_rng([self.seed, self.epoch])
         order = random.permutation(len(self.lengths))
         span = WINDOW * self.update
@@ -85,10 +87,12 @@ class LengthBatches(Sampler[int]):
         ordered = np.concatenate([w[np.argsort(self.lengths[w], kind="stable")] for w in windows]) if windows else order
         whole = len(ordered) // self.update * self.update
         batches = ordered[:whole].reshape(-1, self.update)
-        first = self.epoch * EPOCH
-        yield from (first + batches[random.permutation(len(batches))].ravel()).tolist()
-        yield from (first + ordered[whole:]).tolist()
-        yield from range(first + len(ordered), first + len(self))
+        return [*batches[random.permutation(len(batches))].ravel().tolist(), *ordered[whole:].tolist()]
+
+    def __iter__(self) -> Iterator[int]:
+        first, order = self.epoch * EPOCH, self.order()
+        yield from (first + row for row in order)
+        yield from range(first + len(order), first + len(self))
 
 
 def filler(row: dict[str, Any]) -> dict[str, Any]:

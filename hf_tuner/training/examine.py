@@ -15,7 +15,7 @@ from hf_tuner.console import count, say, warn
 from hf_tuner.data.places import require_cache, require_output, standing
 from hf_tuner.data.texts import share
 from hf_tuner.errors import EnvironmentFault, UsageError
-from hf_tuner.models.load import check_vocabulary, load_config, max_length
+from hf_tuner.models.load import check_vocabulary, load_config, max_length, settled
 from hf_tuner.training.arguments import epochs, rows_per_update
 from hf_tuner.training.plan import on_meta
 from hf_tuner.training.proofs import saved_bytes
@@ -42,6 +42,7 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     require_cache()
     config = load_config(run)
     check_vocabulary(processor, config)
+    settled(run, task)  # a model that the task cannot use is refused before its weights are read
     lines = {}
     lines["tokens"], facts["tokens"], said = tokens(run, task, processor, config, data["train"])
     lines["tokenizer"], facts["tokenizer"] = _vocabulary(processor, config)
@@ -65,12 +66,12 @@ def tokens(
     can = max_length(replace(run, max_length=None), processor, config) - reserved
     picked = rows.select(range(0, len(rows), max(1, math.ceil(len(rows) / SAMPLE))))
     # One more than the limit: what reaches it is cut. Nothing longer is ever tokenised.
-    encode = task.encode(processor, limit + 1)
+    encode = task.encode(processor, limit if task.splits else limit + 1)
     lengths = np.array(encode({n: picked[n][:] for n in picked.column_names if n != "label"})["length"])
     cut = int((lengths > limit).sum())
     half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95]))
     if task.splits:
-        return _split(lengths, limit)
+        return _split(lengths, limit, len(picked))
     looked = "all rows" if len(picked) == len(rows) else f"{count(len(picked))} rows looked at"
     line = f"half up to {half}, 95 % up to {most} of {limit} ({looked}); "
     line += f"{share(cut / len(lengths))} of the rows are cut" if cut else "none is cut"
@@ -81,11 +82,13 @@ def tokens(
     return line, facts, [f"train: {share(cut / len(lengths))} of the rows have over {limit} tokens and are cut; {more}"]
 
 
-def _split(lengths: np.ndarray, limit: int) -> tuple[str, dict[str, int | float], list[str]]:
+def _split(lengths: np.ndarray, limit: int, rows: int) -> tuple[str, dict[str, int | float], list[str]]:
     """The line and the facts of a task that makes several rows of a long one."""
     half, most, top = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95, 100])) if len(lengths) else (0, 0, 0)
-    line = f"pieces of up to {top}, what is longer is split: half up to {half}, 95 % up to {most}"
-    return line, {"limit": limit, "p50": half, "p95": most, "looked_at": len(lengths), "cut": 0.0}, []
+    pieces = len(lengths) / max(1, rows)
+    line = f"half up to {half}, 95 % up to {most}, longest {top} of {limit}; {pieces:.2f} pieces a row, none is cut"
+    facts = {"limit": limit, "p50": half, "p95": most, "looked_at": rows, "cut": 0.0, "pieces": round(pieces, 4)}
+    return line, facts, []
 
 
 def disk(run: Run, task: Any, rows: int) -> tuple[str, dict[str, int]]:

@@ -3,19 +3,21 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, say, say_marked
+from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.reference import with_start
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
-from hf_tuner.models.load import bare_model, max_length, share_padding
-from hf_tuner.models.save import save_model
+from hf_tuner.models.load import bare_model, max_length, settled, share_padding
+from hf_tuner.models.save import save_model, write_files
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import effective, settle_rate, training_arguments
 from hf_tuner.training.callbacks import LogFile, Progress
@@ -26,6 +28,7 @@ from hf_tuner.training.pushing import Pushing
 from hf_tuner.training.results import Measured, write_manifest, write_report
 from hf_tuner.training.resume import checkpoint_to_resume, identity
 from hf_tuner.training.signals import clean_stop
+from hf_tuner.training.streaming import StreamedRows
 from hf_tuner.training.trainer import TunerTrainer
 from hf_tuner.training.way_in import WayIn, trained_by_probe, way_in
 
@@ -56,43 +59,42 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     clock = Clock()
     method = catalog.load("methods", run.method)
     examine(run, task, processor, data)  # does nothing when the recipe has asked before the weights were read
+    task = settled(run, task)
     share_padding(model, processor)
     longest = max_length(run, processor, bare_model(model).config) - _reserved(run, method)
     task = task.suit(model, longest)
     with clock("encode"):
-        ready = {split: encoded(task, processor, rows, longest, split) for split, rows in data.items()}
+        rows = _encoded(task, processor, data, longest)
+    ready = rows.ready
     masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
         say_marked(f"  example   {shown}")
-    collate = task.collate(processor)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready["train"]), "validation" in ready)
-    pushing = Pushing.of(run, processor, _finish(run, method, model))
+    pushing = Pushing.of(run, processor, _finish(run, task, model, longest))
     proofs = require([*before_training(model, method.SAVES), *masks])
     _tell_parts(model)
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
         model.to(arguments.device)
-    with clock("probe"), arguments.main_process_first():
-        start = way_in(run, task, model, collate, ready)
     with clock("probe"):
-        free = {"before": _keep(task, model, collate, ready, arguments) if task.before else {}, "probe": start.logits}
-        ready = with_start(task, model, ready, collate, arguments.per_device_eval_batch_size)
+        start, free, rows = _untrained(run, task, model, rows, arguments)
+    ready = rows.ready
     settle_rate(run, arguments, start.explained)
-    _announce(model, arguments, len(ready["train"]), method.SAVES)
+    _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
     with clock("train"):
         if trained_by_probe(method, task):
             trained = _fitted(model, start)
         else:
             this = identity(run, task, model, data["train"], effective(arguments))
-            trainer = _trainer(run, task, model, collate, (ready, data), arguments)
+            trainer = _trainer(run, task, model, arguments, rows)
             store = Store(run.folder, this, arguments.save_total_limit)
             trained = _train(trainer, store, pushing.callbacks)
     clock.add("train", trained.earlier)
     with clock("evaluate"):
-        kept = _keep(task, trained.model, collate, ready, arguments)
+        task, kept = _settled(task, trained.model, rows, arguments)
     proofs = require([*proofs, *trained.proofs, _complete(kept, ready)])
     if arguments.should_save:
         with clock("save"):
-            files = save_model(trained.model, processor, run.folder, _finish(run, method, trained.model))
+            files = save_model(trained.model, processor, run.folder, _finish(run, task, trained.model, longest))
             ran = effective(arguments) | ({"changed": trained.changed} if trained.changed else {})
             results = Measured(
                 task, processor, data, ready, kept, free, start.note, longest, trained.history, files, ran
@@ -110,6 +112,16 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """The data's rows, the same encoded, how rows are encoded, and how those become batches."""
+
+    data: Any
+    ready: dict[str, Any]
+    encode: Callable[[Any], Any]
+    collate: Callable
+
+
+@dataclass(frozen=True)
 class Trained:
     """A model after training, what was proved on the way, and the log."""
 
@@ -122,19 +134,42 @@ class Trained:
     """Settings that --allow-changed let in, and after which step."""
 
 
+def _encoded(task: Any, processor: Any, data: Any, longest: int) -> Encoded:
+    def encode(rows: Any, split: str = "train") -> Any:
+        return encoded(task, processor, rows, longest, split)
+
+    ready = {split: encode(rows, split) for split, rows in data.items()}
+    return Encoded(data, ready, encode, task.collate(processor))
+
+
+def _untrained(
+    run: Run, task: Any, model: Any, rows: Encoded, arguments: Any
+) -> tuple[WayIn, dict[str, dict[str, Kept]], Encoded]:
+    """What is known before the first update: the way in, what costs nothing to compare with, rows beside their start."""
+    if task.refers and getattr(rows.data, "tuner_stream", None):
+        raise UsageError(f"--streaming: this setting of {run.task} sets the model beside its start, which is computed for all "
+                         "rows before training; leave --streaming out")  # fmt: skip
+    with arguments.main_process_first():
+        start = way_in(run, task, model, rows.collate, rows.ready)
+    before = _keep(task, model, rows.collate, rows.ready, arguments) if task.before else {}
+    ready = with_start(task, model, rows.ready, rows.collate, arguments.per_device_eval_batch_size)
+    return start, {"before": before, "probe": start.logits}, replace(rows, ready=ready)
+
+
 def _fitted(model: Any, start: WayIn) -> Trained:
     """A model whose training was the way in: the head that was fitted on frozen features."""
     return Trained(model, require([Proof("the head is fitted on frozen features", start.set_head, start.note)]), [])
 
 
-def _trainer(
-    run: Run, task: Any, model: Any, collate: Callable, rows: tuple[Mapping[str, Any], Any], arguments: Any
-) -> TunerTrainer:
-    """The Trainer, with the loss of the run; the method may still look at its first batches. `rows`: encoded, and the data's."""
+def _trainer(run: Run, task: Any, model: Any, arguments: Any, rows: Encoded) -> TunerTrainer:
+    """The Trainer, with the loss of the run; the method may still look at its first batches."""
     method = catalog.load("methods", run.method)
-    ready, data = rows
+    data, ready = rows.data, rows.ready
     score = (lambda kept: task.quick(kept, ready["validation"], data["validation"])) if "validation" in data else None
-    trainer = TunerTrainer(run, task, arguments, model, collate, dict(ready), score)
+    trainer = TunerTrainer(run, task, arguments, model, rows.collate, ready, score)
+    if stream := getattr(data, "tuner_stream", None):
+        update = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        trainer.train_dataset = StreamedRows(stream, data["train"], rows.encode, update, arguments.seed)
     if hasattr(method, "initialise"):
         method.initialise(model, run.method_config, lambda: trainer.get_train_dataloader())
     return trainer
@@ -168,6 +203,12 @@ def _keep(task: Any, model: Any, collate: Callable, ready: Mapping[str, Any], ar
     return {split: keep_outputs(model, ready[split], collate, task.outputs, batch) for split in measured}
 
 
+def _settled(task: Any, model: Any, rows: Encoded, arguments: Any) -> tuple[Any, dict[str, Kept]]:
+    """The task with what it decides after training, and what it keeps of every evaluation split."""
+    kept = _keep(task, model, rows.collate, rows.ready, arguments)
+    return task.settled(kept, rows.ready, rows.data), kept
+
+
 def _complete(kept: Mapping[str, Kept], ready: Mapping[str, Any]) -> Proof:
     good = {split: int(finite(rows).sum()) for split, rows in kept.items()}
     told = ", ".join(f"{split} {good[split]:,} of {len(ready[split]):,}" for split in kept)
@@ -190,8 +231,16 @@ def _reserved(run: Run, method: Any) -> int:
     return method.reserved_tokens(run.method_config) if hasattr(method, "reserved_tokens") else 0
 
 
-def _finish(run: Run, method: Any, model: Any) -> Callable | None:
-    return (lambda folder: method.finish(model, run.method_config, folder)) if hasattr(method, "finish") else None
+def _finish(run: Run, task: Any, model: Any, longest: int) -> Callable[[Path], None] | None:
+    """What completes saved weights in a folder: the method's part, and files for the task's own library; None: nothing."""
+    method, files = catalog.load("methods", run.method), task.files(longest)
+
+    def finish(folder: Path) -> None:
+        if hasattr(method, "finish"):
+            method.finish(model, run.method_config, folder)
+        write_files(folder, files)
+
+    return finish if files or hasattr(method, "finish") else None
 
 
 def _tell_parts(model: Any) -> None:
@@ -199,11 +248,11 @@ def _tell_parts(model: Any) -> None:
     say(f"  new head  {new}\n\n{trainable_table(model)}\n")
 
 
-def _announce(model: Any, arguments: Any, rows: int, saves: str) -> None:
+def _announce(model: Any, arguments: Any, rows: str, saves: str) -> None:
     ran = effective(arguments)
     length = f"{arguments.max_steps} updates" if arguments.max_steps > 0 else f"{arguments.num_train_epochs:g} epochs"
     say(
-        f"  training  {length} of {count(rows)} rows, batch "
+        f"  training  {length} of {rows}, batch "
         f"{arguments.train_batch_size} × {arguments.gradient_accumulation_steps} × {arguments.world_size}, "
         f"learning rate {arguments.learning_rate:g}, {ran['precision']}; will save {saved_bytes(model, saves) / 1e6:.1f} MB"
     )

@@ -8,7 +8,6 @@ import contextlib
 import gc
 import resource
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,11 @@ from hf_tuner.console import say
 from hf_tuner.errors import EnvironmentFault
 from hf_tuner.evaluation.loop import batches_by_length, take, to_device
 from hf_tuner.faults import LESS_MEMORY, plainly
+from hf_tuner.machine import available, mapped
 from hf_tuner.training.plan import memory_bytes
 
 MOMENTS = 2
 """Copies of the trained weights that AdamW keeps."""
-SPARE = 0.9
-"""Share of the free memory that the trial may take: later steps find it in smaller pieces, and the system needs some."""
 
 
 def fit_in_memory(arguments: TrainingArguments, model: Any, rows: Any, collate: Callable, loss: Callable) -> None:
@@ -61,28 +59,6 @@ def _worth_trying(arguments: TrainingArguments, model: Any, rows: Any) -> bool:
 
 def _longest(rows: Any) -> int:
     return int(np.asarray(rows.with_format(None)["length"]).max())
-
-
-def available() -> float:
-    """Bytes this process can still take on this machine: free memory, less where a limit is set."""
-    free = float("inf")
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]) * 1024
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY:
-        free = min(free, limit - _mapped())
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        group = Path("/sys/fs/cgroup")  # of a container; what is only cached can be had
-        lines = (group / "memory.stat").read_text().splitlines()
-        cached = int(next(line for line in lines if line.startswith("inactive_file")).split()[1])
-        used = int((group / "memory.current").read_text()) - cached
-        free = min(free, int((group / "memory.max").read_text()) - used)
-    return max(0.0, free * SPARE)
-
-
-def _mapped() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _fits(arguments: TrainingArguments, model: Any, rows: Any, collate: Callable, loss: Callable, batch: int) -> bool:
@@ -146,7 +122,7 @@ def _ceiling(device: torch.device) -> Iterator[None]:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (int(_mapped() + available()), before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (int(mapped() + available()), before[1]))
     try:
         yield
     finally:

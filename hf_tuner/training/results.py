@@ -151,7 +151,7 @@ def _details(run: Run, results: Measured, main: str | None) -> dict[str, Any]:
         return details
     kept, ready, rows = results.kept[main], results.ready[main], results.data[main]
     if not task.probes:
-        return details | {"errors": task.worst(kept, ready, rows, results.processor)}
+        return details | task.details(kept, ready, rows) | {"errors": task.worst(kept, ready, rows, results.processor)}
     references = np.asarray(ready.with_format(None)["labels"])
     return details | describe(task.problem, np.asarray(kept), references, task.label_names, rows["text"][:])
 

@@ -27,11 +27,11 @@ def write_texts(path: Path, count: int, seed: int) -> Path:
 
 
 def make_llama(folder: Path) -> Path:
-    """A Llama of two layers and 32 dimensions."""
+    """A Llama of two layers and 32 dimensions, with biases in its attention (for bitfit)."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return make_causal(folder, LlamaForCausalLM, LlamaConfig, hidden_size=32, num_hidden_layers=2,
-                       num_attention_heads=4, num_key_value_heads=2, intermediate_size=64)  # fmt: skip
+                       num_attention_heads=4, num_key_value_heads=2, intermediate_size=64, attention_bias=True)  # fmt: skip
 
 
 def make_causal(folder: Path, kind: Any, config: Any, **options: Any) -> Path:
