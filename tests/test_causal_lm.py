@@ -108,13 +108,23 @@ def test_text_files_are_read_by_paragraph_or_whole(tmp_path: Path) -> None:
     assert load_data(whole, CausalLM)["test"]["text"][:] == ["Something else\n\nAnd more of it"]
 
 
+def test_a_sample_of_other_rows_is_measured_and_what_trains_is_not(tmp_path: Path) -> None:
+    for split, word in (("validation", "sun"), ("test", "rain")):
+        lines = [f'{{"text": "{word} number {i} of many"}}\n' for i in range(30)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    run = Run(task="causal-lm", dataset=str(tmp_path), output_dir=str(tmp_path / "out"), train_split="validation",
+              eval_dataset=f"{tmp_path / 'test.jsonl'}#7", task_config=Config())  # fmt: skip
+    data = load_data(run, CausalLM)
+    assert {name: rows.num_rows for name, rows in data.items()} == {"train": 30, "test": 7}
+
+
 def test_blank_rows_are_left_out_when_training_and_named_when_answering(tmp_path: Path) -> None:
     from hf_tuner.data.layouts import arranged
 
     rows = Dataset.from_dict({"text": ["", "one", " ", "two"]})
-    assert arranged(rows, CausalLM, None)["text"][:] == ["one", "two"]
+    assert arranged(rows, CausalLM(), None)["text"][:] == ["one", "two"]
     with pytest.raises(UsageError, match='row 1, row 3: column "text" is empty'):
-        arranged(rows, CausalLM, None, answers=False)
+        arranged(rows, CausalLM(), None, answers=False)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +135,7 @@ def test_what_is_no_text_is_refused(columns: dict, given: dict, said: str) -> No
     from hf_tuner.data.layouts import arranged
 
     with pytest.raises(UsageError, match=said):
-        arranged(Dataset.from_dict(columns), CausalLM, ",".join(f"{k}={v}" for k, v in given.items()) or None)
+        arranged(Dataset.from_dict(columns), CausalLM(), ",".join(f"{k}={v}" for k, v in given.items()) or None)
 
 
 def test_blocks_longer_than_the_longest_text_are_refused() -> None:

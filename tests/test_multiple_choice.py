@@ -41,16 +41,16 @@ CSQA = {"id": "x", "question": "Where is the milk?", "choices": {"label": ["A", 
 )  # fmt: skip
 def test_layouts_are_recognised(row: dict[str, Any], text: str, choices: list[str], label: int) -> None:
     assert (
-        arranged(Dataset.from_list([row] * 2), MultipleChoice, None).to_list()
+        arranged(Dataset.from_list([row] * 2), MultipleChoice(), None).to_list()
         == [{"text": text, "choices": choices, "label": label}] * 2
     )
 
 
 def test_labels_that_run_from_one_are_told_from_those_that_run_from_zero() -> None:
     rows = [{"question": "Q", "option1": "a", "option2": "b", "answer": n} for n in (1, 2, 1)]
-    assert arranged(Dataset.from_list(rows), MultipleChoice, None)["label"][:] == [0, 1, 0]
+    assert arranged(Dataset.from_list(rows), MultipleChoice(), None)["label"][:] == [0, 1, 0]
     rows = [{**row, "answer": row["answer"] - 1} for row in rows]
-    assert arranged(Dataset.from_list(rows), MultipleChoice, None)["label"][:] == [0, 1, 0]
+    assert arranged(Dataset.from_list(rows), MultipleChoice(), None)["label"][:] == [0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -66,15 +66,15 @@ def test_labels_that_run_from_one_are_told_from_those_that_run_from_zero() -> No
 )
 def test_what_cannot_be_read_is_named(rows: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        arranged(Dataset.from_list(rows), MultipleChoice, None)
+        arranged(Dataset.from_list(rows), MultipleChoice(), None)
 
 
 def test_columns_may_be_named_and_answers_left_out() -> None:
     rows = Dataset.from_list([{"q": "Q", "all": ["a", "b"], "right": 1, "label": "x"}])
-    made = arranged(rows, MultipleChoice, "text=q,choices=all,label=right")
+    made = arranged(rows, MultipleChoice(), "text=q,choices=all,label=right")
     assert made.to_list() == [{"text": "Q", "choices": ["a", "b"], "label": 1}]
     assert arranged(
-        rows.remove_columns(["right", "label"]), MultipleChoice, "text=q,choices=all", answers=False
+        rows.remove_columns(["right", "label"]), MultipleChoice(), "text=q,choices=all", answers=False
     ).column_names == [
         "text",
         "choices",

@@ -94,7 +94,7 @@ def _arranged(
 
     rows = {name: convert(part, layout, place, errors, drop_empty=run.drop_empty) for name, part in chosen.items()}
     if run.eval_dataset:
-        part = _other(run, numbers, notes)
+        part = _sampled(_other(run, numbers, notes), run)
         known = {column.partition(".")[0] for column in layout.columns.values()} <= set(part.column_names)
         own = layout if known else layout_of(part, task, None, run.task_config)
         rows["test"] = convert(part, own, place, errors, drop_empty=run.drop_empty)

@@ -32,7 +32,7 @@ def layout_of(features: Mapping[str, Any], first: Sequence[dict[str, Any]], give
         raise UsageError(_nothing("text" if numbered or lists else "choices", features))
     if not numbered:
         columns["choices"] = str(lists[0])
-    shown = dict(columns) if not numbered else {**columns, "choices": f"{numbered[0]} … {numbered[-1]}"}
+    shown = {**columns, **{column: column for column in numbered}}
     read = _Reader(columns, tuple(numbered))
     base = read.base(first)
     name = "one column a choice" if numbered else "a list of choices"
