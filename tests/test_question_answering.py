@@ -267,6 +267,7 @@ OFFICIAL = [
     ("", ["cat"], 0.0, 0.0),
     ("cat cat", ["cat"], 0.0, 2 / 3),
     ("x", ["the"], 0.0, 0.0),
+    ("a", ["the", "cat"], 0.0, 0.0),
 ]
 
 
@@ -291,6 +292,11 @@ def test_threshold_is_the_best_there_is() -> None:
     threshold, best = best_threshold(differences, answered, impossible)
     assert score(threshold) == pytest.approx(best)
     assert best == pytest.approx(max(score(t) for t in [*differences, -99.0, 99.0]))
+
+
+def test_threshold_cannot_part_rows_that_differ_by_nothing() -> None:
+    _, best = best_threshold(np.array([1.0, 1.0]), np.array([1.0, 0.0]), np.array([False, True]))
+    assert best == 0.5
 
 
 def test_mean_over_some_rows() -> None:
