@@ -129,6 +129,12 @@ def test_answers_that_are_nowhere_are_an_error(tmp_path: Path) -> None:
         load(write(tmp_path / "train.jsonl", [flat(i, text="") for i in range(6)]))
 
 
+def test_question_that_is_marked_impossible_has_no_answer(tmp_path: Path) -> None:
+    rows = [flat(i, is_impossible=i == 0) for i in range(6)]
+    data = load(write(tmp_path / "train.jsonl", rows), test_split="train")
+    assert [len(one["text"]) for one in data["train"]["answers"][:]] == [0, 1, 1, 1, 1, 1]
+
+
 def test_missing_context_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column for context; found: question, answers"):
         load(write(tmp_path / "train.jsonl", [{"question": "a", "answers": "b"}] * 3))
