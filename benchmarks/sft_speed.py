@@ -36,7 +36,10 @@ from hf_tuner.methods.full import Config as Full
 from hf_tuner.models.load import load_model, load_processor
 from hf_tuner.tasks._templates import training_template
 from hf_tuner.tasks.sft import SFT, Config
-from hf_tuner.training.arguments import training_arguments
+from hf_tuner.training.arguments import effective, training_arguments
+from hf_tuner.training.checkpoints import Store
+from hf_tuner.training.resume import identity
+from hf_tuner.training.signals import CleanStop
 from hf_tuner.training.trainer import TunerTrainer
 
 
@@ -97,7 +100,10 @@ def ours(seen: argparse.Namespace, packing: str) -> tuple[float, int]:
     trainer = TunerTrainer(run, task, arguments, model, task.collate(tokenizer), {"train": ready}, None)
     for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(callback)
-    return timed(trainer)
+    this = identity(run, task, model, ready, effective(arguments))
+    start = time.perf_counter()
+    trainer.complete(Store(run.folder, this, 1), None, CleanStop())
+    return time.perf_counter() - start, int(trainer.state.global_step)
 
 
 def theirs(seen: argparse.Namespace, **settings: Any) -> tuple[float, int]:
@@ -117,19 +123,14 @@ def theirs(seen: argparse.Namespace, **settings: Any) -> tuple[float, int]:
     trainer = SFTTrainer(model, args=arguments, train_dataset=rows, processing_class=tokenizer)
     for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(callback)
-    return timed(trainer)
+    start = time.perf_counter()
+    trainer.train()
+    return time.perf_counter() - start, int(trainer.state.global_step)
 
 
 def tokens(seen: argparse.Namespace) -> int:
     """Tokens of the conversations."""
     return int(sum(prepared(seen, "off")[-1]["length"][:]))
-
-
-def timed(trainer: Any) -> tuple[float, int]:
-    """Seconds and updates of training."""
-    start = time.perf_counter()
-    trainer.train()
-    return time.perf_counter() - start, int(trainer.state.global_step)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ EXTRA: dict[str, dict[str, Any]] = {
 REFUSED: dict[tuple[str, str], str] = {
     ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
     ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("sft", "head-only"): "has no head to train; use --method lora or full",
+    ("sft", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("preference", "head-only"): "has no head to train; use --method lora or full",
+    ("preference", "lp-ft"): "no one state a row that a probe is fitted on",
     ("masked-lm", "lp-ft"): "no one state a row that a probe is fitted on",
     ("multiple-choice", "lp-ft"): "no one state a row that a probe is fitted on",
     **{

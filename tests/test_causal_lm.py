@@ -71,6 +71,23 @@ def test_perplexity_is_that_of_a_plain_loop(folder: Path, tokenizer: Any) -> Non
     assert scores["bits_per_byte"] == pytest.approx(loss / math.log(2) / sum(ready["bytes"]), rel=1e-5)
 
 
+def test_measuring_holds_few_logits_at_once(folder: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, model = CausalLM(), AutoModelForCausalLM.from_pretrained(folder).eval()
+    batch = task.collate(tokenizer)(
+        pieces(["rain sun the wind", "bread soup " * 4, "team", "goal run"], tokenizer).to_list()
+    )
+    seen, forward = [], model.forward
+    monkeypatch.setattr(model, "forward", lambda *a, **k: seen.append(k["input_ids"].shape) or forward(*a, **k))
+    with torch.inference_mode():
+        whole = task.outputs(model, dict(batch))
+        monkeypatch.setattr(
+            "hf_tuner.tasks._language.LOGITS", 2 * batch["input_ids"].shape[1] * model.config.vocab_size
+        )
+        parts = task.outputs(model, dict(batch))
+    assert [shape[0] for shape in seen] == [4, 2, 2]
+    np.testing.assert_allclose(np.stack(whole), np.stack(parts), rtol=1e-6)
+
+
 def test_the_bootstrap_draws_documents_with_all_their_pieces(tokenizer: Any) -> None:
     ready = pieces(["rain sun the wind " * 8, "sun wind"], tokenizer, block_size=8)
     kept = [np.array([2.0 * row["first"] + 1, 1.0]) for row in ready]

@@ -12,6 +12,7 @@ import sacrebleu
 import torch
 from datasets import Dataset
 from rouge_score.rouge_scorer import RougeScorer
+from safetensors.torch import load_file
 from tiny_tasks._seq2seq import (
     ENGLISH,
     GERMAN,
@@ -200,6 +201,37 @@ def test_padding_changes_nothing_of_what_is_written(make: Any, tmp_path: Path) -
         assert np.array_equal(task.outputs(model, task.collate(tokenizer)([row]))[0], ids)
         assert ids.dtype == np.int32 and not set(ids.tolist()) & {-100, task.end, task.padding}
     assert len(task.answers(together, None, None, tokenizer)) == 2
+
+
+@pytest.mark.parametrize("make", [t5, llama])
+def test_beams_find_a_likelier_text(make: Any, tmp_path: Path) -> None:
+    task, tokenizer, model, rows = ready_for(Summarization, make(tmp_path / "m", WORDS), ROWS[:1], max_new_tokens=6,
+                                             no_repeat_ngram_size=0)  # fmt: skip
+    wider = task.answering(num_beams=4, length_penalty=0.0)
+    greedy, best = (one.outputs(model, one.collate(tokenizer)(rows))[0].tolist() for one in (task, wider))
+
+    def likely(ids: list[int]) -> float:
+        ended = [*ids, task.end][: task.max_new_tokens]
+        with torch.no_grad():
+            return -task.loss(model, task.collate(tokenizer)([{**rows[0], "labels": ended}])).item()
+
+    assert likely(best) >= likely(greedy) - 1e-4
+
+
+def test_without_an_encoder_an_update_does_not_depend_on_its_cut(tmp_path: Path) -> None:
+    write_translations(tmp_path / "data" / "train.jsonl", 10)
+    write_translations(tmp_path / "data" / "test.jsonl", 4, seed=3)
+    model = llama(tmp_path / "model", WORDS)
+    found = []
+    for rows, cuts in ((8, 1), (2, 4)):
+        folder = tmp_path / f"run{cuts}"
+        finetune("translation", model=str(model), dataset=str(tmp_path / "data"), method="full", output_dir=str(folder),
+                 optim="sgd", learning_rate=0.05, warmup_steps=0, max_grad_norm=0, num_train_epochs=1, verify=False,
+                 lr_scheduler_type="constant", save_strategy="no", bf16=False, per_device_train_batch_size=rows,
+                 gradient_accumulation_steps=cuts)  # fmt: skip
+        found.append(load_file(folder / "model.safetensors"))
+    for name, value in found[0].items():
+        np.testing.assert_allclose(found[1][name], value, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
 def test_without_an_encoder_the_target_follows_a_separator_and_long_sources_make_room(tmp_path: Path) -> None:

@@ -54,7 +54,6 @@ def predict(run: Path | str, rows: Sequence[str] | Sequence[dict[str, Any]] | Da
     if not len(rows):
         return []
     saved = restore(run)
-    saved = replace(saved, task=saved.task.answering(**settings))
     data = rows if isinstance(rows, Dataset) else _rows(saved.task, rows)
     saved = replace(saved, task=saved.task.answering(**settings))
     kept, ready = kept_of(saved, data, batch_size)

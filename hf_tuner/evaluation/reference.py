@@ -23,17 +23,21 @@ def with_start(task: Any, model: Any, ready: Mapping[str, Any], collate: Callabl
 
 
 def with_base(task: Any, model: Any, ready: Any, collate: Callable, batch_size: int) -> Any:
-    """Encoded rows with the same column, for a saved adapter: its base is the start. A whole model's is not at hand."""
-    return _beside(task, model, ready, collate, batch_size) if task.refers and _is_adapter(model) else ready
+    """Encoded rows with the same column, for a saved adapter: its base is the start.
+
+    That of a whole model, or of an adapter that trained the base's own biases, is not at hand: rows stay as they are.
+    """
+    return _beside(task, model, ready, collate, batch_size) if task.refers and _goes_off(model) else ready
 
 
 def _beside(task: Any, model: Any, rows: Any, collate: Callable, batch_size: int) -> Any:
     # What turns the base's weights before training (PiSSA and its kin) starts as the base only while it is switched on.
-    off = _is_adapter(model) and getattr(model, "tuner_start", None) is None
+    off = _goes_off(model) and getattr(model, "tuner_start", None) is None
     with model.disable_adapter() if off else nullcontext():
         kept = keep_outputs(model, rows, collate, task.outputs, batch_size)
     return rows.add_column("reference", [row.tolist() for row in kept])
 
 
-def _is_adapter(model: Any) -> bool:
-    return hasattr(model, "peft_config")
+def _goes_off(model: Any) -> bool:
+    """Whether the base stands under an adapter unchanged; one that trains the base's own biases changes it."""
+    return hasattr(model, "peft_config") and getattr(model.peft_config["default"], "bias", "none") == "none"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_tuner.console import count, warn
 from hf_tuner.tasks import _packing as packing
+from hf_tuner.tasks._language import few_rows
 from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Task
 
 if TYPE_CHECKING:
@@ -45,12 +46,11 @@ class Filling(Task):
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """Ids and probabilities [2, gaps, answers] of each row, the likeliest first."""
-        gaps = batch.pop("gap") == batch["input_ids"]
-        logits = packing.logits_of(model, batch, causal=False)
-        found = []
-        for row, where in zip(logits, gaps, strict=True):
-            best = row[where].float().softmax(dim=-1).topk(min(self.top_k, row.shape[-1]), dim=-1)
-            found.append(_pair(best.indices, best.values))
+        gap, found = batch.pop("gap"), []
+        for part in few_rows(model, batch):
+            for row, ids in zip(packing.logits_of(model, part, causal=False), part["input_ids"], strict=True):
+                best = row[ids == gap].float().softmax(dim=-1).topk(min(self.top_k, row.shape[-1]), dim=-1)
+                found.append(_pair(best.indices, best.values))
         return found
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What the tasks on raw text share: finding the text, the loss of tokens, perplexity, an example on the screen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count
 from hf_tuner.errors import UsageError
+from hf_tuner.tasks import _packing as packing
 from hf_tuner.tasks._task import BlankRow, Findings, Layout, Measures, RowError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ LONGEST = 512
 """What --max-length is when nothing is asked for."""
 SHOWN = 60
 """Tokens of the example on the screen."""
+LOGITS = 64_000_000
+"""Logits that measuring holds at once: 256 MB in float32."""
 LOOKED_AT = 1000
 """Encoded rows that a proof about the mask looks at."""
 SAMPLES = (
@@ -76,6 +79,15 @@ def token_losses(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tenso
     losses = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
     found = torch.nn.functional.cross_entropy(logits[keep].float(), labels[keep], reduction="none")
     return losses.masked_scatter(keep, found)
+
+
+def few_rows(model: Any, batch: Mapping[str, Any]) -> "Iterator[dict[str, torch.Tensor]]":
+    """The rows of a batch in parts whose logits, [rows, tokens, vocabulary], are not more than `LOGITS` numbers."""
+    rows, width = batch["input_ids"].shape
+    vocabulary = packing.bare_model(model).config.get_text_config().vocab_size
+    step = max(1, LOGITS // (width * vocabulary))
+    for start in range(0, rows, step):
+        yield {name: value[start : start + step] for name, value in batch.items()}
 
 
 def sums(*columns: "torch.Tensor") -> "list[np.ndarray]":

@@ -23,6 +23,7 @@ SAID = {
     MASK: "texts share blocks of {length} tokens, kept apart by a block-diagonal mask ({attention} attention)",
 }
 NOTES = {
+    OFF: "one text a row",
     POSITIONS: "texts were packed, kept apart by position ids",
     MASK: "texts were packed, kept apart by a block-diagonal mask",
 }

@@ -79,7 +79,7 @@ class CausalLM(Task):
     @property
     def note(self) -> str:
         """How texts share blocks."""
-        return packing.NOTES.get(self.packing, "one text a row")
+        return packing.NOTES.get(self.packing, "")
 
     def _size(self, max_length: int) -> int:
         return min(self.block_size or max_length, max_length)
@@ -157,8 +157,11 @@ class CausalLM(Task):
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """[sum of the losses, number of tokens] of each piece."""
-        losses, labels = self._losses(model, batch)
-        return language.sums(losses, labels.ne(-100))
+        kept: list[np.ndarray] = []
+        for part in language.few_rows(model, batch):
+            losses, labels = self._losses(model, part)
+            kept += language.sums(losses, labels.ne(-100))
+        return kept
 
     def _losses(self, model: Any, batch: dict[str, Any]) -> "tuple[torch.Tensor, torch.Tensor]":
         labels = batch.pop("labels")[:, 1:]

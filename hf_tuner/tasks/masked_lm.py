@@ -89,7 +89,8 @@ class MaskedLM(Task):
     @property
     def note(self) -> str:
         """How texts share blocks, and what is hidden."""
-        return f"{self.mask_probability:.0%} of the tokens hidden; {packing.NOTES.get(self.packing, 'one text a row')}"
+        hidden = f"{self.mask_probability:.0%} of the tokens hidden"
+        return "; ".join(filter(None, [hidden, packing.NOTES.get(self.packing)]))
 
     def _size(self, max_length: int) -> int:
         return min(self.block_size or max_length, max_length)
@@ -170,10 +171,13 @@ class MaskedLM(Task):
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """[sum of the losses, hidden tokens, those guessed right] of each piece."""
-        labels = batch.pop("labels")
-        logits = packing.logits_of(model, batch, causal=False)
-        right = labels.ne(-100) & logits.argmax(dim=-1).eq(labels)
-        return language.sums(language.token_losses(logits, labels), labels.ne(-100), right)
+        kept: list[np.ndarray] = []
+        for part in language.few_rows(model, batch):
+            labels = part.pop("labels")
+            logits = packing.logits_of(model, part, causal=False)
+            right = labels.ne(-100) & logits.argmax(dim=-1).eq(labels)
+            kept += language.sums(language.token_losses(logits, labels), labels.ne(-100), right)
+        return kept
 
     def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
         """Perplexity, loss and accuracy on hidden tokens; the bootstrap draws documents."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+EXAMPLES, BEFORE = 20, 30
+"""Training rows that an example is chosen from, and tokens of it that stand before the first answer."""
 LOSS_ON = ("assistant", "completion", "all")
 
 
@@ -150,10 +152,11 @@ class SFT(chat.ChatTask):
         ]  # fmt: skip
 
     def example(self, processor: Any, ready: Any) -> str:
-        """How much is learnt, and the beginning of a training row; what the loss covers is green, or in brackets."""
-        row = ready.with_format(None)[0]
-        shown = language.marked(processor, row["input_ids"], [label != -100 for label in row["labels"]])
-        return f"{self.masks(ready)[0][2]}: {shown}"
+        """How much is learnt, and where the answer of a short conversation begins; what the loss covers is marked."""
+        ids, labels = _shortest(ready.select(range(min(len(ready), EXAMPLES))).with_format(None))
+        begin = max(0, next((i for i, label in enumerate(labels) if label != -100), 0) - BEFORE)
+        shown = language.marked(processor, ids[begin:], [label != -100 for label in labels[begin:]])
+        return f"{self.masks(ready)[0][2]}: {'… ' if begin else ''}{shown}"
 
     def loss(self, model: Any, batch: dict[str, Any], plug: Callable[..., Any] | None = None) -> "torch.Tensor":
         """Negative log-likelihood summed over the tokens that are learnt."""
@@ -179,3 +182,14 @@ class SFT(chat.ChatTask):
     def gives(self) -> str:
         """What it gives for what."""
         return "the assistant's next message in a conversation"
+
+
+def _shortest(rows: Any) -> tuple[list[int], list[int]]:
+    """Ids and labels of the shortest conversation in encoded, perhaps packed rows."""
+    texts: list[tuple[list[int], list[int]]] = []
+    for row in rows:
+        start = 0
+        for size in packing.sizes_of(row):
+            texts.append((row["input_ids"][start : start + size], row["labels"][start : start + size]))
+            start += size
+    return min(texts, key=lambda text: len(text[0]))

@@ -10,6 +10,7 @@ from typing import Any
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, say, say_marked
+from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.loop import Kept, finite, keep_outputs, keep_told
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.reference import with_start
@@ -62,7 +63,7 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     task = task.suit(model, longest)
     with clock("encode"):
         rows = _encoded(task, processor, data, longest)
-    ready, collate = rows.ready, rows.collate
+    ready = rows.ready
     masks = require(Proof(*found) for found in task.masks(ready["train"]))
     if shown := task.example(processor, ready["train"]):
         say_marked(f"  example   {shown}")
@@ -72,12 +73,8 @@ def fit(run: Run, task: Any, model: Any, processor: Any, data: Any) -> Report:
     _tell_parts(model)
     if not getattr(bare_model(model), "is_quantized", False) and not (arguments.deepspeed or arguments.fsdp):
         model.to(arguments.device)
-    with clock("probe"), arguments.main_process_first():
-        start = way_in(run, task, model, collate, ready)
     with clock("probe"):
-        before = _readable(task, _keep(task, model, collate, ready, arguments), processor) if task.before else {}
-        free = {"before": before, "probe": start.logits}
-        rows = replace(rows, ready=with_start(task, model, ready, collate, arguments.per_device_eval_batch_size))
+        start, free, rows = _untrained(run, task, model, rows, arguments)
     ready = rows.ready
     settle_rate(run, arguments, start.explained)
     _announce(model, arguments, "a stream" if run.streaming else f"{count(len(ready['train']))} rows", method.SAVES)
@@ -119,6 +116,7 @@ class Encoded:
     ready: dict[str, Any]
     encode: Callable[[Any], Any]
     collate: Callable
+    processor: Any
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,22 @@ def _encoded(task: Any, processor: Any, data: Any, longest: int) -> Encoded:
         return encoded(task, processor, rows, longest, split)
 
     ready = {split: encode(rows, split) for split, rows in data.items()}
-    return Encoded(data, ready, encode, task.collate(processor))
+    return Encoded(data, ready, encode, task.collate(processor), processor)
+
+
+def _untrained(
+    run: Run, task: Any, model: Any, rows: Encoded, arguments: Any
+) -> tuple[WayIn, dict[str, dict[str, Kept]], Encoded]:
+    """What is known before the first update: the way in, what costs nothing to compare with, rows beside their start."""
+    if task.refers and getattr(rows.data, "tuner_stream", None):
+        raise UsageError(f"--streaming: this setting of {run.task} sets the model beside its start, which is computed for all "
+                         "rows before training; leave --streaming out")  # fmt: skip
+    with arguments.main_process_first():
+        start = way_in(run, task, model, rows.collate, rows.ready)
+    before = _keep(task, model, rows.collate, rows.ready, arguments) if task.before else {}
+    before = _readable(task, before, rows.processor)
+    ready = with_start(task, model, rows.ready, rows.collate, arguments.per_device_eval_batch_size)
+    return start, {"before": before, "probe": start.logits}, replace(rows, ready=ready)
 
 
 def _fitted(model: Any, start: WayIn) -> Trained:

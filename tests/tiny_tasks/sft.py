@@ -35,7 +35,8 @@ def make_tiny_llama(folder: Path) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(fast), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
-        max_position_embeddings=128, pad_token_id=0, bos_token_id=1, eos_token_id=2, tie_word_embeddings=False)  # fmt: skip
+        max_position_embeddings=128, attention_bias=True, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+        tie_word_embeddings=False)  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
