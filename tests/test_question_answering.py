@@ -129,6 +129,12 @@ def test_answers_that_are_nowhere_are_an_error(tmp_path: Path) -> None:
         load(write(tmp_path / "train.jsonl", [flat(i, text="") for i in range(6)]))
 
 
+def test_question_that_is_marked_impossible_has_no_answer(tmp_path: Path) -> None:
+    rows = [flat(i, is_impossible=i == 0) for i in range(6)]
+    data = load(write(tmp_path / "train.jsonl", rows), test_split="train")
+    assert [len(one["text"]) for one in data["train"]["answers"][:]] == [0, 1, 1, 1, 1, 1]
+
+
 def test_missing_context_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no column for context; found: question, answers"):
         load(write(tmp_path / "train.jsonl", [{"question": "a", "answers": "b"}] * 3))
@@ -267,6 +273,7 @@ OFFICIAL = [
     ("", ["cat"], 0.0, 0.0),
     ("cat cat", ["cat"], 0.0, 2 / 3),
     ("x", ["the"], 0.0, 0.0),
+    ("a", ["the", "cat"], 0.0, 0.0),
 ]
 
 
@@ -291,6 +298,11 @@ def test_threshold_is_the_best_there_is() -> None:
     threshold, best = best_threshold(differences, answered, impossible)
     assert score(threshold) == pytest.approx(best)
     assert best == pytest.approx(max(score(t) for t in [*differences, -99.0, 99.0]))
+
+
+def test_threshold_cannot_part_rows_that_differ_by_nothing() -> None:
+    _, best = best_threshold(np.array([1.0, 1.0]), np.array([1.0, 0.0]), np.array([False, True]))
+    assert best == 0.5
 
 
 def test_mean_over_some_rows() -> None:
