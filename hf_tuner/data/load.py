@@ -95,7 +95,7 @@ def _arranged(
     rows = {name: convert(part, layout, place, errors, drop_empty=run.drop_empty) for name, part in chosen.items()}
     if run.eval_dataset:
         part = _sampled(_other(run, numbers, notes), run)
-        known = {column.partition(".")[0] for column in layout.columns.values()} <= set(part.column_names)
+        known = all(_has(part, column) for column in layout.columns.values())
         own = layout if known else layout_of(part, task, None, run.task_config)
         rows["test"] = convert(part, own, place, errors, drop_empty=run.drop_empty)
     _refuse(errors)
@@ -120,13 +120,18 @@ def _arranged(
     return checked, {"columns": f"{layout.name}: {describe(layout.columns)}", **found.lines}, layout.columns, later
 
 
+def _has(rows: Dataset, column: str) -> bool:
+    """Whether rows have a column; "translation.en" is a field of the column "translation"."""
+    return column in rows.column_names or column.partition(".")[0] in rows.column_names
+
+
 def _with_columns(
     chosen: Mapping[str, Dataset], columns: Mapping[str, str], targets: Sequence[str], notes: list[str]
 ) -> dict[str, Dataset]:
     """The splits that have the columns of train; one that lacks only answers is left aside, and said."""
     result = {}
     for split, rows in chosen.items():
-        missing = {name: column for name, column in columns.items() if column not in rows.column_names}
+        missing = {name: column for name, column in columns.items() if not _has(rows, column)}
         if not missing:
             result[split] = rows
             continue
