@@ -249,7 +249,8 @@ def _finish(run: Run, task: Any, model: Any, longest: int) -> Callable[[Path], N
 
 
 def _tell_parts(model: Any) -> None:
-    new = ", ".join(model.tuner_notes["new_head"]) or "none; the checkpoint brings its own"
+    notes = model.tuner_notes
+    new = ", ".join(notes["new_head"]) or ("none; the checkpoint brings its own" if notes["head"] else "none")
     say(f"  new head  {new}\n\n{trainable_table(model)}\n")
 
 
