@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from hf_tuner import console
 from hf_tuner.config import Run
@@ -99,6 +99,7 @@ def _arranged(
         own = layout if known else layout_of(part, task, None, run.task_config)
         rows["test"] = convert(part, own, place, errors, drop_empty=run.drop_empty)
     _refuse(errors)
+    _require_answers(task, rows)
     _refuse([f"{name}: no row is left" for name, part in rows.items() if not part.num_rows])
     data = _completed(rows, run, task, notes)
     found = getattr(task, "audit")(data, run)  # noqa: B009 - declared by convention
@@ -121,8 +122,9 @@ def _arranged(
 
 
 def _has(rows: Dataset, column: str) -> bool:
-    """Whether rows have a column; "translation.en" is a field of the column "translation"."""
-    return column in rows.column_names or column.partition(".")[0] in rows.column_names
+    """Whether rows have a column; "translation.en" is a field of "translation", "negative_1, negative_2" are two."""
+    names = set(rows.column_names)
+    return column in names or all({one, one.partition(".")[0]} & names for one in column.split(", "))
 
 
 def _with_columns(
@@ -132,6 +134,14 @@ def _with_columns(
     result = {}
     for split, rows in chosen.items():
         missing = {name: column for name, column in columns.items() if not _has(rows, column)}
+        hidden = [
+            columns[name]
+            for name in targets
+            if name in columns and split != "train" and _all_hidden(rows, columns[name])
+        ]
+        if hidden:
+            notes.append(f'the {split} split has no answers (column "{hidden[0]}" is hidden), so it is not used')
+            continue
         if not missing:
             result[split] = rows
             continue
@@ -141,6 +151,20 @@ def _with_columns(
             raise UsageError(f'{split}: no column "{column}" ({name}), as train has; found: {found}')
         notes.append(f'the {split} split has no column "{column}", so it is not used')
     return result
+
+
+def _all_hidden(rows: Dataset, column: str) -> bool:
+    """Whether a plain column holds -1 or nothing throughout, as tests whose answers are kept back do."""
+    plain = isinstance(rows.features.get(column), Value | ClassLabel)
+    return plain and not set(rows.unique(column)) - {None, -1, -1.0, "-1", ""}
+
+
+def _require_answers(task: type, rows: Mapping[str, Dataset]) -> None:
+    """Raise UsageError for rows to measure that lack what the task is measured against."""
+    for split, part in rows.items():
+        for name in getattr(task, "measured", ()):
+            if name not in part.column_names:
+                raise UsageError(f"{split}: no column for {name}; to measure, it is needed (--columns {name}=COLUMN)")
 
 
 def _completed(rows: dict[str, Dataset], run: Run, task: type, notes: list[str]) -> DatasetDict:

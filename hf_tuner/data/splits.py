@@ -25,13 +25,14 @@ def choose(splits: Mapping[str, Dataset], run: Run, notes: list[str]) -> dict[st
     Raises UsageError for a split that does not exist, with those that do.
     """
     result = {}
-    trained = (run.train_split or "").partition("[")[0]  # what trains does not measure unless that is asked for
+    # What trains does not measure unless that is asked for.
+    trained = set(re.findall(r"([^\s+\[\]]+)(?:\[[^\]]*\])?", run.train_split or ""))
     for role, asked in (("train", run.train_split), ("validation", run.eval_split), ("test", run.test_split)):
         if asked and not share_of(asked):
             result[role] = part(splits, asked, {"train": "train", "validation": "eval", "test": "test"}[role])
             continue
         name = named(splits, role)
-        if name is not None and name != trained:
+        if name is not None and name not in trained:
             result[role] = splits[name]
             if name not in SPLIT_WORDS[role]:
                 notes.append(f'{role} is the split "{name}"')

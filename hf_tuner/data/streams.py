@@ -89,8 +89,15 @@ def _opened(source: Source, reading: Reading) -> tuple[dict[str, IterableDataset
     kinds = {kind_of(path) for paths in files.values() for path in paths}
     if len(kinds) != 1:
         raise UsageError(f"{source.path}: a stream is of one kind of file; found {', '.join(sorted(map(str, kinds)))}")
-    kind = READERS[str(kinds.pop())]
+    found = str(kinds.pop())
+    if found not in READERS:
+        raise UsageError(f"{source.path}: {found} files cannot be streamed; leave --streaming out")
+    kind = READERS[found]
     options: dict[str, Any] = {"sep": reading.separator} if kind == "csv" and reading.separator else {}
+    if kind == "csv":
+        options |= {"keep_default_na": False, "dtype": str}  # the text NA is a text
+    if kind == "text":
+        options["sample_by"] = "document" if (reading.separator or "").lower() == "file" else "paragraph"
     options |= {"encoding": reading.encoding} if reading.encoding and kind != "parquet" else {}
     named = {split: [str(path) for path in paths] for split, paths in files.items()}
     with _explained(source), guarded():

@@ -32,6 +32,10 @@ def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str
         if name not in data:
             raise UsageError(f"--split {name}: this data has {', '.join(data)}")
         rows, where = data[name], f"{given.dataset} ({name})"
+    if lacking := [column for column in task.measured if column not in rows.column_names]:
+        raise UsageError(
+            f"{where}: no column for {lacking[0]}; to measure, it is needed (--columns {lacking[0]}=COLUMN)"
+        )
     try:
         kept, ready = kept_of(saved, task.prepare(rows), batch_size)
         ready = with_base(task, saved.model, ready, task.collate(saved.processor), batch_size)
@@ -44,7 +48,9 @@ def data_settings(folder: Path, task: Any) -> Run:
     """The data part of the run's own configuration: the same splits come out again."""
     text = read_yaml(folder / "run.yaml", wrong=ArtifactError)
     keys = ("dataset", "dataset_config", "eval_dataset", "train_split", "eval_split", "test_split", "columns", "problem",
-            "encoding", "separator", "drop_empty", "seed")  # fmt: skip
-    training: dict[str, Any] = {k: text[k] for k in ("eval_strategy", "load_best_model_at_end") if k in text}
+            "encoding", "separator", "drop_empty", "streaming", "seed")  # fmt: skip
+    training: dict[str, Any] = {
+        k: text[k] for k in ("eval_strategy", "load_best_model_at_end", "max_steps") if k in text
+    }
     known = {k: text[k] for k in keys if k in text}
     return Run(task=task.name, output_dir=str(folder), training=training, task_config=task, **known)

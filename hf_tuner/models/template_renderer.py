@@ -37,6 +37,7 @@ class Generation(Extension):
         super().__init__(environment)
         self.written = 0
         self.spans: list[tuple[int, int]] = []
+        self.texts: list[str] = []
 
     def parse(self, parser: Parser) -> Node:
         """The block's own content."""
@@ -48,15 +49,24 @@ class Generation(Extension):
         """What stands in the block, from where the text ends now."""
         text = str(caller())
         self.spans.append((self.written, self.written + len(text)))
+        self.texts.append(text)
         return text
 
     def write(self, template: Any, values: dict[str, Any]) -> str:
-        """The whole text; afterwards `spans` holds the start and end of every block in it."""
-        self.written, self.spans, parts = 0, [], []
+        """The whole text; afterwards `spans` holds the start and end of every block in it.
+
+        Raises TemplateError for a block inside a macro or a set block, whose text ends up elsewhere.
+        """
+        self.written, self.spans, self.texts, parts = 0, [], [], []
         for part in template.generate(**values):
             parts.append(part)
             self.written += len(part)
-        return "".join(parts)
+        whole = "".join(parts)
+        if any(whole[start:end] != text for (start, end), text in zip(self.spans, self.texts, strict=True)):
+            raise TemplateError(
+                "its generation marks stand inside a macro or a set block: where they end up is not told"
+            )
+        return whole
 
 
 def limit() -> None:

@@ -10,6 +10,7 @@ from hf_tuner.tasks._task import EmptyRow, Layout, RowError
 
 Given = Mapping[str, str]
 IMPOSSIBLE = ("is_impossible", "impossible")
+YES = ("true", "1", "1.0", "yes")
 
 
 def answer_layout(
@@ -65,7 +66,7 @@ def _rows(columns: Given) -> Callable[[dict[str, Any]], dict[str, Any]]:
         if "id" in columns:
             result["id"] = str(row[columns["id"]])
         if "answers" in columns:
-            possible = not any(row.get(name) for name in IMPOSSIBLE)
+            possible = not any(str(row.get(name) or "").strip().lower() in YES for name in IMPOSSIBLE)
             texts, starts = _answers(row, columns) if possible else ([], [])
             placed = [_placed(context, *answer) for answer in zip(texts, starts, strict=True)]
             moved = sum(start is not None and start != at for start, at in zip(starts, placed, strict=True))

@@ -28,6 +28,8 @@ def layout_of(features: Mapping[str, Any], first: Sequence[dict[str, Any]], give
     taken = set(numbered) | set(lists[:1])
     columns = {name: column for name in ("text", "context", "start", "label")
                if (column := given.get(name) or _find(name, features, taken))}  # fmt: skip
+    if columns.get("text") == "question" and "premise" in features and "context" not in columns:
+        columns["context"] = "premise"  # COPA asks for the cause or the effect of it
     if not (numbered or lists) or "text" not in columns:
         raise UsageError(_nothing("text" if numbered or lists else "choices", features))
     if not numbered:

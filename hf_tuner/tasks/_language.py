@@ -83,11 +83,15 @@ def token_losses(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tenso
 
 def few_rows(model: Any, batch: Mapping[str, Any]) -> "Iterator[dict[str, torch.Tensor]]":
     """The rows of a batch in parts whose logits, [rows, tokens, vocabulary], are not more than `LOGITS` numbers."""
-    rows, width = batch["input_ids"].shape
-    vocabulary = packing.bare_model(model).config.get_text_config().vocab_size
-    step = max(1, LOGITS // (width * vocabulary))
-    for start in range(0, rows, step):
+    step = rows_at_once(model, batch["input_ids"])
+    for start in range(0, len(batch["input_ids"]), step):
         yield {name: value[start : start + step] for name, value in batch.items()}
+
+
+def rows_at_once(model: Any, ids: "torch.Tensor") -> int:
+    """How many rows of ids [rows, tokens] have logits of at most `LOGITS` numbers, at least one."""
+    vocabulary = packing.bare_model(model).config.get_text_config().vocab_size
+    return max(1, LOGITS // (ids.shape[1] * vocabulary))
 
 
 def sums(*columns: "torch.Tensor") -> "list[np.ndarray]":

@@ -1,7 +1,7 @@
 """Sources and targets as ids, and ids as texts: for models with an encoder and for those without."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN
@@ -55,6 +55,8 @@ class Reading:
         """See `Seq2Seq.encode`."""
         self.set_languages(processor)
         limit, read = max_length * CHARACTERS_PER_TOKEN, self
+        if self.alone:  # source and target share what the model reads
+            read = replace(self, longest_target=min(self.longest_target, max_length // 2))
 
         def rows(batch: dict[str, list]) -> dict[str, list]:
             texts = [read.prefix + text[:limit] for text in batch["text"]]

@@ -87,13 +87,15 @@ def _of(
 
 
 def _fits(canonical: str, column: str, first: Sequence[dict[str, Any]]) -> bool:
-    values = [row[column] for row in first if row.get(column) is not None]
+    values = [row[column] for row in first if row.get(column) not in (None, "")]
     if canonical == "documents":
         return all(map(is_texts, values))
     if canonical in ("positive", "negative"):
         return all(isinstance(value, str) or is_texts(value) for value in values)
     if canonical == "label":
-        return all(is_number(value) or (isinstance(value, list) and all(map(is_number, value))) for value in values)
+        return bool(values) and all(
+            is_number(value) or (isinstance(value, list) and all(map(is_number, value))) for value in values
+        )
     return all(isinstance(value, str) for value in values)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hf_tuner.config import Run, option
 from hf_tuner.console import count, say, warn
 from hf_tuner.errors import UsageError
+from hf_tuner.tasks._language import few_rows, sums, token_losses
 from hf_tuner.tasks._pairs import audit_pairs
 from hf_tuner.tasks._reading import Reading, decoded_bytes, text_of
 from hf_tuner.tasks._reading import reading as how_to_read
@@ -295,14 +296,13 @@ class Seq2Seq(Task):
 
     def quick_outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """Loss summed, tokens, and tokens that are the likeliest, [3] for each row, with the targets given word by word."""
-        import torch
-        from torch.nn import functional
-
-        logits, labels = self._taught(model, batch)
-        kept = labels != -100
-        loss = functional.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none", ignore_index=-100)
-        right = (logits.argmax(dim=-1) == labels) & kept
-        return list(torch.stack([loss.sum(1), kept.sum(1), right.sum(1)], dim=1).float().cpu().numpy())
+        made: list[np.ndarray] = []
+        for part in few_rows(model, batch):
+            logits, labels = self._taught(model, part)
+            kept = labels != -100
+            right = (logits.argmax(dim=-1) == labels) & kept
+            made += sums(token_losses(logits, labels), kept, right)
+        return made
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
         """Loss and accuracy per token; no text is written while training."""

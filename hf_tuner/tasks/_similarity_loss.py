@@ -75,7 +75,8 @@ def total(
     criterion = _criterion(loss, model, never)
     if dims:
         criterion = losses.MatryoshkaLoss(model, criterion, list(dims))
-    return criterion([{"sentence_embedding": column} for column in columns], labels) * len(labels)
+    value = criterion([{"sentence_embedding": column} for column in columns], labels)
+    return value if loss == "online-contrastive" else value * len(labels)  # that one is a sum already
 
 
 def _criterion(loss: str, model: Any, never: "torch.Tensor | None") -> Any:

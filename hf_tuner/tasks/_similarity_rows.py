@@ -97,9 +97,9 @@ def _own_negatives(rows: Any) -> list[int]:
 
 def _fits(canonical: str, column: str, first: Sequence[dict[str, Any]]) -> bool:
     """Whether a column's values are of the kind that a canonical column holds; what is empty does not speak against it."""
-    values = [row[column] for row in first if row.get(column) is not None]
+    values = [row[column] for row in first if row.get(column) not in (None, "")]
     if canonical == "label":
-        return all(is_number(value) for value in values)
+        return bool(values) and all(is_number(value) for value in values)
     if canonical == "negative":
         return all(isinstance(value, str) or is_texts(value) for value in values)
     return all(isinstance(value, str) for value in values)

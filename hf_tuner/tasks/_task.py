@@ -109,6 +109,8 @@ class Task:
     """Canonical columns that hold answers: not needed to predict."""
     texts: ClassVar[tuple[str, ...]] = ("text",)
     """Canonical columns by which two rows are called the same (repeats, and rows of test that stand in train)."""
+    measured: ClassVar[tuple[str, ...]] = ()
+    """Canonical columns without which nothing can be measured."""
     probes: ClassVar[bool] = False
     """Whether a linear model on one frozen state a row makes sense: the probe, head-only in seconds, LP-FT."""
     pools: ClassVar[bool] = False
@@ -279,8 +281,15 @@ class Task:
         raise NotImplementedError
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
-        """A few scores for the log while training, from `quick_outputs`; the report has all, with intervals."""
-        return at_one(self.measure(kept, ready, rows))
+        """A few scores for the log while training, from `quick_outputs`; the report has all, with intervals.
+
+        What is undefined on these rows is left out, unless the model itself gave something that is not finite.
+        """
+        import numpy as np
+
+        found = at_one(self.measure(kept, ready, rows))
+        broken = any(not np.isfinite(one).all() for one in kept)
+        return found if broken else {name: value for name, value in found.items() if np.isfinite(value)}
 
     def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
         """What costs nothing, in the form of `readable`: name → kept. `train` are encoded training rows."""

@@ -152,7 +152,7 @@ def _located(
     if marked(chat.template):
         made = tokenizer.tuner_render(chat.template, whole)
         _require_rendered(made)
-        spans = [[(a, b) for a, b in one.spans if b > a] for one in made]
+        spans = [_joined([(a, b) for a, b in one.spans if b > a]) for one in made]
         if loss_on == "completion":
             spans = [
                 found[-_spoken(row[1]) :] if _spoken(row[1]) else [] for found, row in zip(spans, rows, strict=True)
@@ -278,6 +278,17 @@ def _require_rendered(made: Sequence[Any]) -> None:
         raise UsageError(f"the chat template refuses {len(refused)} of {len(made)} conversations: {refused[0]}\n"
                          "`hf-tuner check` names rows whose roles are out of order; --chat-template chatml or plain takes "
                          "any order")  # fmt: skip
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans that touch as one: some templates mark an answer and its end apart."""
+    result: list[tuple[int, int]] = []
+    for start, end in spans:
+        if result and result[-1][1] == start:
+            result[-1] = (result[-1][0], end)
+        else:
+            result.append((start, end))
+    return result
 
 
 def _spoken(messages: Sequence[Message]) -> int:

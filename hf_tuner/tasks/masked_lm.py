@@ -99,21 +99,24 @@ class MaskedLM(Task):
         """A batched function from `text` to pieces with special tokens: `input_ids`, `words`, `length`, `first`.
 
         `words` [tokens] numbers the words of a piece, -1 where nothing can be hidden. Raises UsageError for a tokenizer
-        without a mask token.
+        without a mask token, and for a slow one.
         """
         if tokenizer.mask_token_id is None:
             raise UsageError("this tokenizer has no mask token: masked-lm is for encoders such as BERT; for models that "
                              "write, use --task causal-lm")  # fmt: skip
+        if not tokenizer.is_fast:
+            raise UsageError("this tokenizer cannot say which tokens make a word, nor split long texts (it is a slow one): use a "
+                             "model with a tokenizer.json")  # fmt: skip
         size, whole = self._size(max_length), self.whole_words
         special = set(tokenizer.all_special_ids)
 
         def rows(batch: dict[str, list]) -> dict[str, list]:
-            cut = {"return_overflowing_tokens": True} if tokenizer.is_fast else {}
-            found = tokenizer(batch["text"], truncation=True, max_length=size, return_attention_mask=False, **cut)
+            found = tokenizer(batch["text"], truncation=True, max_length=size, return_attention_mask=False,
+                              return_overflowing_tokens=True)  # fmt: skip
             from_row = found.get("overflow_to_sample_mapping") or list(range(len(found["input_ids"])))
             made: dict[str, list] = {"input_ids": list(found["input_ids"]), "words": [], "length": [], "first": []}
             for number, ids in enumerate(made["input_ids"]):
-                known = found.word_ids(number) if tokenizer.is_fast and whole else None
+                known = found.word_ids(number) if whole else None
                 made["words"].append(words_of(ids, known, special))
                 made["length"].append(len(ids))
                 made["first"].append(int(number == 0 or from_row[number] != from_row[number - 1]))

@@ -28,6 +28,7 @@ class MultipleChoice(Task):
     pipeline: ClassVar[str] = "multiple-choice"
     columns: ClassVar[Mapping[str, tuple[str, ...]]] = _choices.COLUMNS
     texts: ClassVar[tuple[str, ...]] = ("text", "choices")
+    measured: ClassVar[tuple[str, ...]] = ("label",)
     pools: ClassVar[bool] = True
 
     @classmethod

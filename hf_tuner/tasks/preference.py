@@ -215,7 +215,10 @@ class Preference(chat.ChatTask):
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """Log-probabilities of each row's answers [answers], summed over tokens."""
-        return list(self._logps(model, batch)[0].double().cpu().numpy())
+        rows = len(batch["labels"])
+        at_once = language.rows_at_once(model, batch["input_ids"]) * rows // len(batch["input_ids"])
+        parts = [_some(batch, start, max(1, at_once)) for start in range(0, rows, max(1, at_once))]
+        return [row for part in parts for row in self._logps(model, part)[0].double().cpu().numpy()]
 
     def _logps(self, model: Any, batch: dict[str, Any]) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         """[rows, answers]: log-probabilities of the answers, their tokens, and the mean loss of the texts with prompts."""
@@ -230,7 +233,9 @@ class Preference(chat.ChatTask):
         return logps.view(-1, rows).T, tokens.view(-1, rows).T, mean.view(-1, rows).T
 
     def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
-        """Margin of rewards, how often the better answer has the higher one, and log-probabilities a token.
+        """Margin of rewards, how often the better answer has the higher one (ties count half), log-probabilities a token.
+
+        Rows whose answers begin behind the length that is read are left out, as in training.
 
         Without the model's start (a whole model that was trained alone is at hand) rewards cannot be told: then only what
         needs none is given.
@@ -238,19 +243,20 @@ class Preference(chat.ChatTask):
         import numpy as np
 
         plain_rows = ready.with_format(None)
-        logps, good = np.stack(kept), np.asarray(plain_rows["labels"])
-        tokens = np.array(
-            [[max(1, sum(t != -100 for t in side[1:])) for side in sides] for sides in plain_rows["learnt"]]
-        )
+        tokens = np.array([[sum(t != -100 for t in side[1:]) for side in sides] for sides in plain_rows["learnt"]])
+        held = tokens.min(axis=1) > 0
+        held = held if held.any() else np.ones_like(held)
+        logps, good = np.stack(kept)[held], np.asarray(plain_rows["labels"])[held]
+        tokens = tokens[held].clip(min=1)
         known = not self.refers or "reference" in ready.column_names
-        start = np.asarray(plain_rows["reference"]) if self.refers and known else np.zeros_like(logps)
+        start = np.asarray(plain_rows["reference"])[held] if self.refers and known else np.zeros_like(logps)
         reward = preferences.rewards(self.preference_loss, logps, start, tokens, self.settings["beta"])
         if logps.shape[1] == 1:
             return Measures(_judged(reward[:, 0], (logps / tokens)[:, 0], good == 1, known), len(logps))
         from hf_tuner.metrics._weighted import mean
 
         margin = reward[:, 0] - reward[:, 1]
-        scores = {"margin": mean(margin), "accuracy": mean((margin > 0).astype(float))} if known else {}
+        scores = {"margin": mean(margin), "accuracy": mean((margin > 0) + 0.5 * (margin == 0))} if known else {}
         each = logps / tokens
         return Measures({**scores, "chosen_logp": mean(each[:, 0]), "rejected_logp": mean(each[:, 1])}, len(logps))
 
@@ -282,6 +288,15 @@ def _judged(reward: "np.ndarray", each: "np.ndarray", good: "np.ndarray", known:
     above, below = over(reward, good), over(reward, ~good)
     margin = {"margin": lambda weights: above(weights) - below(weights)} if known else {}
     return {**margin, "chosen_logp": over(each, good), "rejected_logp": over(each, ~good)}
+
+
+def _some(batch: Mapping[str, Any], start: int, count: int) -> dict[str, Any]:
+    """`count` rows of a batch from `start` on, with both answers of each."""
+    rows, result = len(batch["labels"]), {}
+    for name, value in batch.items():
+        sides = value.view(len(value) // rows, rows, *value.shape[1:])
+        result[name] = sides[:, start : start + count].flatten(0, 1)
+    return result
 
 
 def _half(batch: Mapping[str, Any], side: int) -> dict[str, Any]:

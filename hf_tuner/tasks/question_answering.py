@@ -60,6 +60,7 @@ class QuestionAnswering(Task):
     optional: ClassVar[tuple[str, ...]] = ("answers", "answer_start", "id")
     targets: ClassVar[tuple[str, ...]] = ("answers", "answer_start", "moved")
     texts: ClassVar[tuple[str, ...]] = ("question", "context")
+    measured: ClassVar[tuple[str, ...]] = ("answers",)
     splits: ClassVar[bool] = True
 
     doc_stride: int = 128

@@ -47,6 +47,7 @@ class Reranking(Task):
     optional: ClassVar[tuple[str, ...]] = ("text_pair", "documents", "positive", "negative", "label")
     targets: ClassVar[tuple[str, ...]] = ("label",)
     texts: ClassVar[tuple[str, ...]] = ("text", "text_pair", "documents")
+    measured: ClassVar[tuple[str, ...]] = ("label",)
     pools: ClassVar[bool] = True
 
     rerank_loss: str = "bce"
@@ -181,6 +182,7 @@ class Reranking(Task):
 
         scores = self._scores(kept)
         relevance = np.concatenate([np.asarray(labels, np.float64) for labels in rows_of.labels_of(rows)])
+        relevance = np.maximum(relevance - max(0.0, self.low), 0.0)  # the lowest grade is not relevant at all
         if "documents" in rows.column_names:
             sizes = [len(texts) for texts in rows["documents"][:]]
             return Measures(*by_query(scores, relevance, np.repeat(np.arange(len(rows)), sizes)))

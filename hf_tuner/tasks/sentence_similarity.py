@@ -46,6 +46,7 @@ class SentenceSimilarity(Task):
     optional: ClassVar[tuple[str, ...]] = ("text_pair", "negative", "label")
     targets: ClassVar[tuple[str, ...]] = ("label", "negative")
     texts: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    measured: ClassVar[tuple[str, ...]] = ("text_pair",)
     new_head: ClassVar[bool] = False
     leaves_out: ClassVar[tuple[str, ...]] = ("pooler",)
     before: ClassVar[bool] = True
@@ -91,7 +92,10 @@ class SentenceSimilarity(Task):
             raise UsageError(f"--matryoshka-dims {beyond[0]}: this model's embeddings have {whole} numbers")
         asked = {"first": "cls", "mean": "mean"}.get(self.pooling)
         pooling = asked or (sentence_files.pooling_of(read) if self.pooling == "auto" else self.pooling)
-        return replace(self, pooling=pooling, size=whole, normalize=sentence_files.normalizes(read))
+        # The whole embedding has to do as well as its beginnings.
+        dims = tuple(dict.fromkeys((whole, *self.matryoshka_dims))) if self.matryoshka_dims else ()
+        normalize = sentence_files.normalizes(read)
+        return replace(self, pooling=pooling, size=whole, normalize=normalize, matryoshka_dims=dims)
 
     def files(self, max_length: int) -> dict[str, str]:
         """What sentence-transformers reads beside the weights."""

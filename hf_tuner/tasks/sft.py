@@ -164,7 +164,7 @@ class SFT(chat.ChatTask):
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """[sum of the losses, tokens that are learnt, those of them that were likeliest] of each conversation."""
-        return language.sums(*self._losses(model, batch))
+        return [row for part in language.few_rows(model, batch) for row in language.sums(*self._losses(model, part))]
 
     def _losses(self, model: Any, batch: dict[str, Any]) -> "tuple[torch.Tensor, torch.Tensor, torch.Tensor]":
         labels = batch.pop("labels")[:, 1:]

@@ -59,6 +59,7 @@ class TokenClassification(Task):
     optional: ClassVar[tuple[str, ...]] = ("text", "tokens", "tags", "spans")
     targets: ClassVar[tuple[str, ...]] = ("tags", "spans")
     texts: ClassVar[tuple[str, ...]] = ("text", "tokens")
+    measured: ClassVar[tuple[str, ...]] = ("tags",)
     splits: ClassVar[bool] = True
 
     labels: Labels
