@@ -140,7 +140,7 @@ SEVERAL: list[tuple[int, str, dict[str, str | bytes], tuple[str, ...], int, list
     (46, "whole number never in train", {"train.csv": classes("0 1"), "test.csv": "text,label\na,2\n"}, (), 2, ['"2" (1)']),
     (47, "empty test file", {"train.csv": TRAIN, "test.csv": "text,label\n"}, (), 2, ["test.csv has a header but no rows"]),
     (47, "0 bytes of test", {"train.csv": TRAIN, "test.csv": b""}, (), 2, ["test.csv is empty (0 bytes)"]),
-    (47, "empty folder", {}, (), 2, ["holds no data files; expected .csv"]),
+    (47, "empty folder", {}, (), 2, ["holds no data files; expected .bio"]),
     (47, "no such file", {"train.csv": TRAIN, "!": "trian.csv"}, (), 2, ['did you mean "']),
     (48, "UTF-16 JSON Lines", {"t.jsonl": jsonl().encode("utf-16")}, (), 2, ["t.jsonl line 1: looks like UTF-16: --encoding utf-16"]),
     (48, "byte order mark in JSON Lines", {"t.jsonl": "\ufeff" + jsonl()}, (), 0, ["train 15, test 4"]),

@@ -1,16 +1,19 @@
 """Tiny models made from configurations and a small vocabulary, tiny data, and a way to run the command line."""
 
 import csv
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_tasks
 from fault_page import Proofs
 from hub_server import Hub
+from tiny_tasks import Tiny
 
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error")
 
@@ -90,6 +93,32 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     """A stand-in of the Hub, running, for clients with `hub_client.environment`."""
     with Hub(tmp_path / "hub").serve() as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tiny]:
+    """Task → its tiny set-up, made once."""
+
+    @functools.cache
+    def get(task: str) -> Tiny:
+        return tiny_tasks.make(task, tmp_path_factory.mktemp("tiny") / task)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: Callable[[str], Tiny], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Task and method → the folder of a finished, verified run."""
+
+    @functools.cache
+    def get(task: str, method: str = "lora") -> Path:
+        from task_runs import QUICK, train
+
+        folder = tmp_path_factory.mktemp("runs") / f"{task}-{method}"
+        train(task, method, tiny(task), folder, **QUICK)
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -119,7 +119,7 @@ def main() -> int:
     """Run the matrix, in two processes, and write the page."""
     os.chdir(ROOT)
     cells = Cells()
-    words = ["-q", "-p", "no:cacheprovider", "-n", "2", "-m", "", "tests/test_tasks.py", "-k", MATRIX]
+    words = ["-q", "-p", "no:cacheprovider", "-n", "2", "-m", "", "tests/test_task_methods.py", "-k", MATRIX]
     pytest.main(words, plugins=[cells])
     PAGE.write_text(page(cells), encoding="utf-8")
     return 0 if cells.endings and all(ending == "passed" for ending in cells.endings.values()) else 1

@@ -364,13 +364,6 @@ def test_a_model_without_the_parts_is_a_usage_error(name: str, change: dict, say
         module.adapt(model, module.Config(), dataclasses.replace(targets_of(model), **change))
 
 
-def test_prompts_refuse_token_labels() -> None:
-    module = catalog.load("methods", "prompt")
-    model = transformers.BertForTokenClassification(tiny().config)
-    with pytest.raises(UsageError, match="--method prefix or lora"):
-        module.adapt(model, module.Config(), targets_of(model, ("classifier",)))
-
-
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.parametrize("bits", [4, 8])
 def test_qlora_trains_beside_a_quantised_base(bits: int, tmp_path: Path) -> None:

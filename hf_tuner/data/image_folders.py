@@ -47,7 +47,7 @@ def is_image_folder(path: Path) -> bool:
     for place, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not _hidden(name)]
         for name in (n for n in files if not _hidden(n)):
-            if kind_of(Path(name)) and name.lower() not in METADATA:
+            if kind_of(Path(name)) not in (None, "text", "conll") and name.lower() not in METADATA:
                 return False
             found = found or name.lower().endswith((*SUFFIXES, *OTHER_IMAGES))
         if len(Path(place).relative_to(path).parts) > 3:

@@ -1,0 +1,81 @@
+"""What must not depend on how a task's run is cut, started or interrupted."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import command
+from task_runs import QUICK, flags, train, weights
+
+from hf_tuner import catalog
+from hf_tuner.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+TASKS = catalog.names("tasks")
+SGD = {"optim": "sgd", "learning_rate": 0.05, "warmup_steps": 0, "max_grad_norm": 0, "weight_decay": 0, "num_train_epochs": 1,
+       "way_in": "random", "probe_rows": 0, "verify": False, "lr_scheduler_type": "constant", "save_strategy": "no",
+       "bf16": False, "logging_steps": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_update_does_not_depend_on_how_a_batch_is_cut(task: str, tiny: Any, tmp_path: Path) -> None:
+    setup = tiny(task)
+    if not setup.additive:
+        pytest.skip("the rows of a micro-batch are each other's negatives: a cut is another loss")
+    where = ["--model", setup.model, "--dataset", setup.data, "--output-dir", tmp_path / "two"]
+    for name, (batch, accumulate) in {"whole": (8, 1), "cut": (2, 4), "two": (4, 1)}.items():
+        settings = {
+            **SGD,
+            **setup.settings,
+            "per_device_train_batch_size": batch,
+            "gradient_accumulation_steps": accumulate,
+        }
+        if name != "two":
+            train(task, "full", setup, tmp_path / name, **settings)
+            continue
+        done = command("full", "--task", task, *where, *flags(settings), "--num-processes", 2)
+        assert done.returncode == 0, done.stderr + done.stdout
+    results = [weights(tmp_path / name) for name in ("whole", "cut", "two")]
+    for other in results[1:]:
+        assert results[0].keys() == other.keys()
+        for key, value in results[0].items():
+            np.testing.assert_allclose(other[key], value, rtol=2e-5, atol=2e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_door_gives_the_same_bytes(task: str, tiny: Any, tmp_path: Path) -> None:
+    setup = tiny(task)
+    words = [
+        "--model",
+        str(setup.model),
+        "--dataset",
+        str(setup.data),
+        *flags({**QUICK, **setup.settings, "verify": False}),
+    ]
+    recipe = ROOT / "recipes" / f"{task.replace('-', '_')}.py"
+    main(["lora", "--task", task, *words, "--output-dir", str(tmp_path / "cli")])
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", str(recipe)]  # fmt: skip
+    done = subprocess.run([*launch, *words, "--output-dir", str(tmp_path / "launched")], capture_output=True, text=True,
+                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 0, done.stderr + done.stdout
+    names = ("cli", "launched")
+    assert len({(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in names}) == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_interrupted_run_goes_on_bit_for_bit(task: str, tiny: Any, tmp_path: Path) -> None:
+    settings = {**QUICK, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "verify": False}
+    train(task, "lora", tiny(task), tmp_path / "whole", **settings)
+    train(task, "lora", tiny(task), tmp_path / "cut", **settings)
+    for name in ("manifest.json", "report.json", "README.md", "adapter_model.safetensors"):
+        (tmp_path / "cut" / name).unlink()
+    shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
+    train(task, "lora", tiny(task), tmp_path / "cut", **settings)
+    whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert whole.keys() == cut.keys() and all((whole[key] == cut[key]).all() for key in whole)
