@@ -6,8 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from tiny_tasks.preference import write_pairs
 from tiny_tasks.sft import make_tiny_llama
 
@@ -278,3 +280,22 @@ def test_judged_answers_and_a_loss_for_pairs_are_refused(setup: Any, tmp_path: P
             dataset=str(tmp_path / "rows.jsonl"),
             output_dir=str(tmp_path / "run"),
         )
+
+
+def measured(logps: list, labels: list, learnt: list, loss: str = "dpo") -> dict[str, float]:
+    """Scores of rows at the start: rewards are the log-probabilities."""
+    rows = {"labels": labels, "learnt": learnt, "reference": [[0.0] * len(row) for row in logps]}
+    ready = Dataset.from_dict(rows)
+    return Preference(preference_loss=loss).quick([np.array(row) for row in logps], ready, ready)
+
+
+def test_rows_without_an_answer_count_for_nothing_and_ties_for_half() -> None:
+    whole, nothing = [[-100, 5], [-100, 5]], [[-100, -100], [-100, -100]]
+    scores = measured([[-1.0, -3.0], [0.0, 0.0]], [1, 1], [whole, nothing])
+    assert scores["accuracy"] == 1.0 and scores["chosen_logp"] == -1.0
+    assert measured([[-1.0, -1.0]], [1], [whole])["accuracy"] == 0.5
+
+
+def test_judged_rows_of_one_kind_have_no_margin() -> None:
+    scores = measured([[-1.0], [-2.0]], [1, 1], [[[-100, 5]]] * 2, "kto")
+    assert scores == {"chosen_logp": -1.5}

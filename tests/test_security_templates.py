@@ -201,3 +201,16 @@ def test_a_path_as_name_is_refused_when_the_tokenizer_is_loaded(tiny_model: Path
     assert "../../x" in AutoTokenizer.from_pretrained(folder).chat_template
     with pytest.raises(ArtifactError, match="could be a path"):
         load_processor(Run(model=str(folder)))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% macro say(m) %}<A>{% generation %}{{ m['content'] }}{% endgeneration %}{% endmacro %}"
+        "{% for m in messages %}{{ say(m) }}{% endfor %}",
+        "{% set out %}{% generation %}{{ messages[1]['content'] }}{% endgeneration %}{% endset %}<U>{{ out }}",
+    ],
+)
+def test_generation_marks_whose_text_ends_up_elsewhere_are_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="inside a macro or a set block"):
+        render(template, TRIAL)

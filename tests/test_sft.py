@@ -286,3 +286,7 @@ def test_the_screen_shows_the_mask(overfitted: Path, llama: Path, capsys: pytest
     seen = capsys.readouterr().out
     assert "chat messages" in seen and "% of" in seen and "<|im_start|>assistant" in seen
     assert "kept apart by position ids" in seen
+
+
+def test_marks_that_touch_are_one_turn() -> None:
+    assert templates._joined([(0, 3), (3, 5), (7, 9)]) == [(0, 5), (7, 9)]

@@ -108,3 +108,18 @@ def test_what_a_stream_cannot_serve_is_said(
 def test_a_stream_is_not_sampled(tiny_data: Path) -> None:
     with pytest.raises(UsageError, match="leave #5 out"):
         read_stream(parse(f"{tiny_data}#5"), Reading(None, None))
+
+
+def test_a_stream_reads_a_file_as_it_is_read_whole(tmp_path: Path, short: None) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\nNA,a\nnull,b\n")
+    raw, _ = read_stream(parse(str(tmp_path / "rows.csv")), Reading(None, None))
+    assert raw.splits["train"]["text"][:] == ["NA", "null"]
+    (tmp_path / "book.txt").write_text("one\ntwo\n\nthree\n")
+    raw, _ = read_stream(parse(str(tmp_path / "book.txt")), Reading(None, None))
+    assert [text.strip() for text in raw.splits["train"]["text"]] == ["one\ntwo", "three"]
+
+
+def test_a_kind_that_cannot_be_streamed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "train.conll").write_text("Ann B-PER\nran O\n")
+    with pytest.raises(UsageError, match="conll files cannot be streamed"):
+        read_stream(parse(str(tmp_path / "train.conll")), Reading(None, None))

@@ -95,7 +95,7 @@ def _opened(source: Source, reading: Reading) -> tuple[dict[str, IterableDataset
     kind = READERS[found]
     options: dict[str, Any] = {"sep": reading.separator} if kind == "csv" and reading.separator else {}
     if kind == "csv":
-        options |= {"keep_default_na": False, "dtype": str}  # the text NA is a text
+        options["keep_default_na"] = False  # the text NA is a text
     if kind == "text":
         options["sample_by"] = "document" if (reading.separator or "").lower() == "file" else "paragraph"
     options |= {"encoding": reading.encoding} if reading.encoding and kind != "parquet" else {}
