@@ -160,8 +160,8 @@ def _all_hidden(rows: Dataset, column: str) -> bool:
 
 
 def _require_answers(task: type, rows: Mapping[str, Dataset]) -> None:
-    """Raise UsageError for rows to measure that lack what the task is measured against."""
-    for split, part in rows.items():
+    """Raise UsageError for rows to measure that lack what the task is measured against; of train the audit tells."""
+    for split, part in ((split, part) for split, part in rows.items() if split != "train"):
         for name in getattr(task, "measured", ()):
             if name not in part.column_names:
                 raise UsageError(f"{split}: no column for {name}; to measure, it is needed (--columns {name}=COLUMN)")

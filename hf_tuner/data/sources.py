@@ -313,6 +313,11 @@ def _read_hub(source: Source) -> Raw:
     return raw
 
 
+def opened(name: str, config: str | None = None, **options: Any) -> dict[str, datasets.IterableDataset]:
+    """Splits of a data set as streams."""
+    return dict(datasets.load_dataset(name, config, streaming=True, **options))
+
+
 def _load(source: Source, revision: str | None, **options: Any) -> Any:
     def load() -> Any:
         return datasets.load_dataset(source.name, source.config, revision=revision, **options)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 from datasets import Dataset, IterableDataset
 
 from hf_tuner.config import Run
 from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import Reading, kind_of
-from hf_tuner.data.sources import Raw, Source, read_error, split_of
+from hf_tuner.data.sources import Raw, Source, opened, read_error, split_of
 from hf_tuner.errors import TunerError, UsageError
 from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import require_hub
@@ -83,8 +82,8 @@ def _opened(source: Source, reading: Reading) -> tuple[dict[str, IterableDataset
         require_hub(f"the data set {source.name}", cached=False)
         commit = pin(source.name, "dataset", source.revision)
         with _explained(source), guarded():
-            opened = datasets.load_dataset(source.name, source.config, revision=commit, streaming=True)
-            return dict(opened), f"{source.name} on the Hub" + (f" at {commit[:8]}" if commit else ""), commit
+            splits = opened(source.name, source.config, revision=commit)
+            return splits, f"{source.name} on the Hub" + (f" at {commit[:8]}" if commit else ""), commit
     files = _files(source.path)
     kinds = {kind_of(path) for paths in files.values() for path in paths}
     if len(kinds) != 1:
@@ -101,7 +100,7 @@ def _opened(source: Source, reading: Reading) -> tuple[dict[str, IterableDataset
     options |= {"encoding": reading.encoding} if reading.encoding and kind != "parquet" else {}
     named = {split: [str(path) for path in paths] for split, paths in files.items()}
     with _explained(source), guarded():
-        return dict(datasets.load_dataset(kind, data_files=named, streaming=True, **options)), str(source.path), None
+        return opened(kind, data_files=named, **options), str(source.path), None
 
 
 @contextmanager
