@@ -7,7 +7,7 @@ hands them on; else a mask of 0 and 1 for every pair of tokens does it, where th
 over the whole row, or learned places that cannot be told, does neither: then nothing is packed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hf_tuner.console import count, say
@@ -67,11 +67,11 @@ def settled(model: Any, length: int, *, causal: bool) -> tuple[str, int]:
     return found, start
 
 
-def filled(ready: Any, size: int) -> Any:
-    """`packed`, with how full the blocks are said on the screen."""
+def filled(ready: Any, size: int, what: str = "texts") -> Any:
+    """`packed`, with how full the blocks are said on the screen; `what` the rows are called."""
     made = packed(ready, size)
     full = sum(made["length"][:]) / max(1, len(made) * size)
-    say(f"  packed    {count(len(ready))} texts in {count(len(made))} blocks, {full:.1%} full")
+    say(f"  packed    {count(len(ready))} {what} in {count(len(made))} blocks, {full:.1%} full")
     return made
 
 
@@ -121,6 +121,23 @@ def _lists(values: "np.ndarray", ends: "np.ndarray") -> Any:
 def sizes_of(row: Mapping[str, Any]) -> list[int]:
     """Lengths of the texts in an encoded row."""
     return list(row["sizes"]) if "sizes" in row else [len(row["input_ids"])]
+
+
+def collated(pad: int, style: str) -> "Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]":
+    """A function to one batch padded on the right: `input_ids`, `labels` [rows, tokens] and what keeps texts apart."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = pad_sequence([torch.as_tensor(row["input_ids"]) for row in rows], True, pad)
+        labels = pad_sequence([torch.as_tensor(row["labels"]) for row in rows], True, -100)
+        result = {"input_ids": ids, "labels": labels}
+        if "sizes" in rows[0]:
+            return {**result, **apart([sizes_of(row) for row in rows], ids.shape[1], style)}
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        return {**result, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+
+    return batch
 
 
 def apart(rows: Sequence[Sequence[int]], width: int, style: str, start: int = 0) -> "dict[str, torch.Tensor]":

@@ -12,6 +12,7 @@ from hf_tuner.config import Run, option
 from hf_tuner.console import count, say, warn
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._language import few_rows, sums, token_losses
+from hf_tuner.tasks._packing import bare_model
 from hf_tuner.tasks._pairs import audit_pairs
 from hf_tuner.tasks._reading import Reading, decoded_bytes, text_of
 from hf_tuner.tasks._reading import reading as how_to_read
@@ -39,7 +40,7 @@ SAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Writing:
+class Search:
     """Settings of tasks that write a text for a text."""
 
     source_prefix: str | None = option(
@@ -259,7 +260,7 @@ class Seq2Seq(Task):
             output = model(input_ids=batch["whole_ids"], attention_mask=batch["whole_mask"], use_cache=False)
             # Virtual tokens of prompt methods stand before the text.
             return output["logits"][:, -labels.shape[1] : -1], labels[:, 1:]
-        shift = getattr(_bare(model), "prepare_decoder_input_ids_from_labels", None)
+        shift = getattr(bare_model(model), "prepare_decoder_input_ids_from_labels", None)
         given = {"decoder_input_ids": shift(labels=labels)} if shift else {"labels": labels}
         source = {name: batch[name] for name in ("input_ids", "attention_mask")}
         return model(**source, **given, use_cache=False)["logits"], labels
@@ -270,7 +271,7 @@ class Seq2Seq(Task):
         """Ids written for each row [tokens], without what starts, ends and pads them."""
         source = {name: batch[name] for name in ("input_ids", "attention_mask")}
         width = source["input_ids"].shape[1]
-        limit = min(self.max_new_tokens or LONGEST_TARGET, max(1, _positions(_bare(model).config) - width)) if self.alone \
+        limit = min(self.max_new_tokens or LONGEST_TARGET, max(1, _positions(bare_model(model).config) - width)) if self.alone \
             else self.max_new_tokens or LONGEST_TARGET  # fmt: skip
         ids = model.generate(**source, **{**self.search(), "max_new_tokens": limit}).cpu().numpy()
         return [self._trimmed(row[width if self.alone else 1 :]) for row in ids]
@@ -371,9 +372,3 @@ def _require_writer(config: Any, run: Run) -> None:
     if kind not in can or (reads_only and not both):
         raise UsageError(f"--model {run.model}: {kind} reads texts but does not write any; take a model with a decoder "
                          "(T5, BART, Marian, NLLB …) or one that writes on (Llama, Qwen, GPT …)")  # fmt: skip
-
-
-def _bare(model: Any) -> Any:
-    """The transformers model inside wrappers of several processes and of adapters."""
-    model = getattr(model, "module", model)
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

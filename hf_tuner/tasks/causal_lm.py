@@ -118,25 +118,8 @@ class CausalLM(Task):
         return packing.filled(ready, self._size(max_length))
 
     def collate(self, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        """A function to one batch padded on the right: `input_ids`, `labels` [rows, tokens] and what keeps texts apart."""
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        pad, style = tokenizer.pad_token_id, self.packing
-
-        def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-            ids = pad_sequence([torch.as_tensor(row["input_ids"]) for row in rows], batch_first=True, padding_value=pad)
-            labels = pad_sequence(
-                [torch.as_tensor(row["labels"]) for row in rows], batch_first=True, padding_value=-100
-            )
-            result = {"input_ids": ids, "labels": labels}
-            if "sizes" in rows[0]:
-                sizes = [packing.sizes_of(row) for row in rows]
-                return {**result, **packing.apart(sizes, ids.shape[1], style)}
-            lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-            return {**result, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
-
-        return batch
+        """See `_packing.collated`."""
+        return packing.collated(tokenizer.pad_token_id, self.packing)
 
     def masks(self, ready: Any) -> list[tuple[str, bool, str]]:
         """Every token but the first of each text is learnt."""

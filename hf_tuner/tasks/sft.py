@@ -69,21 +69,14 @@ class SFT(chat.ChatTask):
         """With the way in which this model keeps packed conversations apart."""
         if self.packing != "auto":
             return self
-        found, _ = packing.style(model, max_length, causal=True)
-        said = packing.SAID[found].format(length=max_length, attention=packing.attention_of(model))
-        say(f"  packing   {said}")
-        return replace(self, packing=found)
+        return replace(self, packing=packing.settled(model, max_length, causal=True)[0])
 
     @property
     def note(self) -> str:
         """What is learnt, and how conversations share rows."""
         learnt = {"assistant": "every turn of the assistant is learnt", "completion": "the last answer is learnt",
                   "all": "every token is learnt"}[self.loss_on]  # fmt: skip
-        ways = {
-            packing.POSITIONS: "; conversations were packed, kept apart by position ids",
-            packing.MASK: "; conversations were packed, kept apart by a block-diagonal mask",
-        }
-        return learnt + ways.get(self.packing, "")
+        return "; ".join(filter(None, [learnt, packing.NOTES.get(self.packing)]))
 
     def encode(self, tokenizer: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
         """A batched function to `input_ids`, `labels`, `length`, and how many turns end and are learnt to end."""
@@ -116,29 +109,11 @@ class SFT(chat.ChatTask):
             ready = ready.select(learns).flatten_indices()
         if self.packing in ("auto", packing.OFF):
             return ready
-        made = packing.packed(ready, max_length)
-        filled = sum(made["length"][:]) / max(1, len(made) * max_length)
-        say(f"  packed    {count(len(ready))} conversations in {count(len(made))} rows, {filled:.1%} full")
-        return made
+        return packing.filled(ready, max_length, "conversations")
 
     def collate(self, tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-        """A function to one batch padded on the right: `input_ids`, `labels` [rows, tokens] and what keeps texts apart."""
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        pad, style = tokenizer.pad_token_id, self.packing
-
-        def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-            ids = pad_sequence([torch.as_tensor(row["input_ids"]) for row in rows], True, pad)
-            labels = pad_sequence([torch.as_tensor(row["labels"]) for row in rows], True, -100)
-            sizes = [packing.sizes_of(row) for row in rows]
-            if "sizes" in rows[0]:
-                return {"input_ids": ids, "labels": labels, **packing.apart(sizes, ids.shape[1], style)}
-            lengths = torch.tensor([sum(parts) for parts in sizes])
-            mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
-            return {"input_ids": ids, "labels": labels, "attention_mask": mask}
-
-        return batch
+        """See `_packing.collated`."""
+        return packing.collated(tokenizer.pad_token_id, self.packing)
 
     def masks(self, ready: Any) -> list[tuple[str, bool, str]]:
         """The loss covers some tokens and (unless all are asked for) not all; each answer's end is learnt once."""

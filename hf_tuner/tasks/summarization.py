@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hf_tuner.config import Run, option
 from hf_tuner.tasks._pairs import pair_layout
 from hf_tuner.tasks._reading import bytes_of
-from hf_tuner.tasks._seq2seq import Seq2Seq, Writing
+from hf_tuner.tasks._seq2seq import Search, Seq2Seq
 from hf_tuner.tasks._task import Layout, Measures, Usage, settings_of
 from hf_tuner.tasks._written import written_usage
 
@@ -21,7 +21,7 @@ MOST_SENTENCES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Writing):
+class Config(Search):
     """Settings of summarization."""
 
     no_repeat_ngram_size: int = option(3, "No run of so many tokens is written twice (0: it may).")

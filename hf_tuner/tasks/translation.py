@@ -9,7 +9,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.tasks._languages import codes_of, model_code, name_of, two_letters
 from hf_tuner.tasks._pairs import DICTIONARIES, audit_pairs, find, language_layout, languages_of, pair_layout
 from hf_tuner.tasks._reading import bytes_of
-from hf_tuner.tasks._seq2seq import Seq2Seq, Writing
+from hf_tuner.tasks._seq2seq import Search, Seq2Seq
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage, settings_of
 from hf_tuner.tasks._written import written_usage
 
@@ -21,7 +21,7 @@ NO_LANGUAGES = ("id", "no", "is")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Writing):
+class Config(Search):
     """Settings of translation."""
 
     source_language: str | None = option(
