@@ -79,3 +79,13 @@ def test_interrupted_run_goes_on_bit_for_bit(task: str, tiny: Any, tmp_path: Pat
     train(task, "lora", tiny(task), tmp_path / "cut", **settings)
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert whole.keys() == cut.keys() and all((whole[key] == cut[key]).all() for key in whole)
+
+
+@pytest.mark.parametrize("task", ["multiple-choice", "reranking", "sentence-similarity"])
+def test_best_checkpoint_of_a_task_without_a_loss_in_its_log_is_by_its_headline(
+    task: str, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    settings = {**QUICK, "save_strategy": "epoch", "eval_strategy": "epoch", "num_train_epochs": 2, "max_steps": -1}
+    train(task, "lora", tiny(task), tmp_path / "run", **settings, load_best_model_at_end=True, verify=False)
+    said = capsys.readouterr().out
+    assert "loaded and verified" in said and "(loss" not in said

@@ -12,7 +12,10 @@ from task_runs import flags, held
 from hf_tuner import catalog
 from hf_tuner.cli.main import main
 from hf_tuner.evaluation.evaluate import evaluate
-from hf_tuner.evaluation.predict import predict
+from hf_tuner.evaluation.loop import finite
+from hf_tuner.evaluation.predict import kept_of, predict
+from hf_tuner.evaluation.verify import sample_rows
+from hf_tuner.models.restore import restore
 
 TASKS = catalog.names("tasks")
 
@@ -66,3 +69,11 @@ def test_code_of_the_card_runs_when_pasted(task: str, method: str, finished: Any
     done = forked(lambda: runpy.run_path(str(tmp_path / "pasted.py")))
     assert done.code == 0, f"{code}\n{done.text}"
     assert done.text.strip(), "the code prints no answer"
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("task", TASKS)
+def test_rows_of_the_tasks_own_can_stand_in_for_data_that_is_not_at_hand(task: str, method: str, finished: Any) -> None:
+    saved = restore(finished(task, method))
+    kept, ready = kept_of(saved, sample_rows(saved.task))
+    assert len(kept) == len(ready) >= 3 and finite(kept).all()

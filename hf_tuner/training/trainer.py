@@ -17,6 +17,7 @@ from hf_tuner.config import Run
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.loop import Kept, keep_outputs
 from hf_tuner.faults import in_plain_words, plainly
+from hf_tuner.report.wording import LOWER_IS_BETTER
 from hf_tuner.training.batching import LengthBatches, Rows
 from hf_tuner.training.divergence import LossLimit, not_finite, require_finite
 from hf_tuner.training.memory import fit_in_memory
@@ -126,6 +127,13 @@ class TunerTrainer(ResumableTrainer):
         scores = self.score(kept) if self.score is not None else {}
         metrics: dict[str, float] = {f"{metric_key_prefix}_{name}": value for name, value in scores.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Whether this is the best checkpoint: by the headline where the task logs no loss and nothing else was asked for."""
+        if self.args.metric_for_best_model == "loss" and "eval_loss" not in metrics:
+            self.args.metric_for_best_model = next(iter(metrics)).removeprefix("eval_")
+            self.args.greater_is_better = self.args.metric_for_best_model not in LOWER_IS_BETTER
+        return bool(super()._determine_best_metric(metrics, trial))
 
     def _evaluating(self) -> None:
         self.watch.beat(EVALUATION, self.state.global_step)
