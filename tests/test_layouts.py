@@ -97,3 +97,24 @@ class Odd(Task):
 def test_a_score_that_these_rows_do_not_have_is_no_divergence() -> None:
     assert Odd().quick([np.zeros(1)] * 3, None, None) == {"good": 3.0}
     assert np.isnan(Odd().quick([np.full(1, np.nan)], None, None)["undefined"])
+
+
+@pytest.mark.parametrize(
+    ("task", "row"),
+    [
+        (
+            "question-answering",
+            {"question": "where?", "context": "at home", "answers": {"text": ["abroad"], "answer_start": [3]}},
+        ),
+        ("multiple-choice", {"question": "which?", "choices": ["one", "two"], "label": "seven"}),
+        ("token-classification", {"tokens": ["a", "b"], "tags": ["O"]}),
+    ],
+)
+def test_predict_does_not_look_at_answers(task: str, row: dict[str, Any]) -> None:
+    from datasets import Dataset
+
+    from hf_tuner.data.rows import task_columns
+
+    kind = catalog.task_class(task)
+    made = task_columns(Dataset.from_list([row]), kind.__new__(kind), None, answers=False)
+    assert made.num_rows == 1 and not set(kind.targets) & set(made.column_names)

@@ -38,8 +38,16 @@ def layout_of(rows: Dataset, task: type, given: str | None, settings: Any = None
 
 
 def arranged(rows: Dataset, task: Task, given: str | None, *, answers: bool = True) -> Dataset:
-    """Canonical rows for predicting or measuring. Raises UsageError that names the first rows that cannot be read."""
+    """Canonical rows for predicting or measuring. Raises UsageError that names the first rows that cannot be read.
+
+    Without `answers`, columns that hold them are not looked at: what is wrong with them is nobody's concern.
+    """
     layout = layout_of(rows, type(task), given, task)
+    unasked = [layout.columns[name] for name in task.targets if layout.columns.get(name) in rows.column_names]
+    if unasked and not answers:
+        parts = (part for part in (given or "").split(",") if part.partition("=")[0].strip() not in task.targets)
+        rows = rows.remove_columns(unasked)
+        layout = layout_of(rows, type(task), ",".join(parts), task)
     errors: list[str] = []
     result = convert(rows, layout, lambda number: f"row {number + 1}", errors, blank=not answers)
     if errors:
