@@ -361,7 +361,7 @@ def test_the_cards_code_writes_what_predict_writes(without_encoder: Path) -> Non
 
     code = "\n".join(plain_code(read_facts(without_encoder))).replace('"FOLDER"', repr(str(without_encoder)))
     code = code.replace('"BASE"', repr(str(without_encoder.parent / "model")))
-    texts = ["a dog sees the ball .", "the cat"]
+    texts = ["a dog sees the ball .", "the cat", "the dog sees the ball " * 200]
     code = code.replace('["A sentence to translate.", "Another one."]', repr(texts))
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
