@@ -24,7 +24,8 @@ from hf_tuner.console import table
 from hf_tuner.data.load import load_data
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.launching import quiet
-from hf_tuner.models.load import load_model, load_processor
+from hf_tuner.models.load import load_model
+from hf_tuner.models.processors import load_processor
 from hf_tuner.tasks.text_classification import TextClassification
 from hf_tuner.training.arguments import effective, training_arguments
 from hf_tuner.training.checkpoints import Store

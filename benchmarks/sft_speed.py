@@ -33,7 +33,8 @@ from hf_tuner.data.load import load_data
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.launching import quiet
 from hf_tuner.methods.full import Config as Full
-from hf_tuner.models.load import load_model, load_processor
+from hf_tuner.models.load import load_model
+from hf_tuner.models.processors import load_processor
 from hf_tuner.tasks._templates import training_template
 from hf_tuner.tasks.sft import SFT, Config
 from hf_tuner.training.arguments import effective, training_arguments

@@ -27,7 +27,8 @@ from hf_tuner.console import table
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.launching import quiet
 from hf_tuner.methods.full import Config
-from hf_tuner.models.load import load_model, load_processor, resolve_model
+from hf_tuner.models.load import load_model, resolve_model
+from hf_tuner.models.processors import load_processor
 from hf_tuner.tasks.text_classification import TextClassification
 from hf_tuner.training.arguments import bf16_is_native, training_arguments
 from hf_tuner.training.batching import LengthBatches, Rows

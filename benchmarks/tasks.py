@@ -28,7 +28,8 @@ from hf_tuner.console import table
 from hf_tuner.data.load import load_data
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.launching import quiet, read_recipe
-from hf_tuner.models.load import bare_model, load_model, load_processor, max_length
+from hf_tuner.models.load import bare_model, load_model
+from hf_tuner.models.processors import load_processor, max_length
 from hf_tuner.training.arguments import bf16_is_native, training_arguments
 from hf_tuner.training.batching import Rows
 from hf_tuner.training.objective import objective

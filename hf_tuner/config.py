@@ -87,6 +87,11 @@ class Run:
         "What the head reads: the first token, or the mean (auto: as a sentence encoder's own files say).",
         ("auto", "mean", "first"),
     )
+    batch_norm: str = option(
+        "auto",
+        "Batch norms while training: train (statistics follow the batches), eval (they stay), frozen (weights stay too).",
+        ("auto", "train", "eval", "frozen"),
+    )
     probe_rows: int = option(10_000, "Training rows the frozen probe sees at most (0: no probe).")
 
     output_dir: str | None = option(None, "The run's folder (default: runs/MODEL-DATASET-METHOD).")

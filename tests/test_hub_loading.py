@@ -15,7 +15,8 @@ from hf_tuner.errors import ArtifactError, EnvironmentFault
 from hf_tuner.hub import pins
 from hf_tuner.hub.manifest import sha256
 from hf_tuner.models.foreign import sketch_of
-from hf_tuner.models.load import load_config, load_processor, located, read_weights
+from hf_tuner.models.load import load_config, located, read_weights
+from hf_tuner.models.processors import load_processor
 from hf_tuner.tasks.text_classification import TextClassification
 
 MODEL, DATA = "alice/tiny", "alice/words"

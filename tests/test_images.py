@@ -8,8 +8,8 @@ import pytest
 from image_cases import CASES, data, good, jpeg, picture, run
 
 from hf_tuner.data.image_folders import audit_images
-from hf_tuner.data.images import look_at, open_image
 from hf_tuner.errors import EnvironmentFault, UsageError
+from hf_tuner.pictures import look_at, open_image
 
 Image = pytest.importorskip("PIL.Image")
 

@@ -17,7 +17,8 @@ from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError, TunerError
 from hf_tuner.models import safety
 from hf_tuner.models.foreign import sketch_of, tokenizer_of
-from hf_tuner.models.load import check_vocabulary, load_base, load_config, load_processor, resolve_model
+from hf_tuner.models.load import load_base, load_config, resolve_model
+from hf_tuner.models.processors import check_vocabulary, load_processor
 from hf_tuner.tasks._labels import Labels
 from hf_tuner.tasks.text_classification import TextClassification
 

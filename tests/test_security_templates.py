@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from hf_tuner.config import Run
 from hf_tuner.errors import ArtifactError, EnvironmentFault
 from hf_tuner.models import templates
-from hf_tuner.models.load import load_processor
+from hf_tuner.models.processors import load_processor
 from hf_tuner.models.templates import CLOCK, LONGEST, TRIAL, check_templates, render
 
 ORDINARY = (

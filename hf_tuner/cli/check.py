@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> None:
     run = flags.parse(["--dataset", seen.dataset, "--model", NO_MODEL, *rest], {})
     run = replace(run, output_dir=run.output_dir or default_folder(run))
     start = time.monotonic()
-    if _is_images(run.dataset):
+    if _is_images(run.dataset) and not catalog.task_class(run.task).pictures:
         _images(run)
         return
     _examine(run)
@@ -68,7 +68,7 @@ def _images(run: Any) -> None:
         warn(warning)
     if found.errors:
         raise UsageError("\n".join(found.errors))
-    say("nothing is wrong with the images; training on images is not part of this version yet")
+    say("nothing is wrong with the images; with --task image-classification more is looked at")
 
 
 def _examine(run: Any) -> None:
@@ -82,7 +82,7 @@ def _examine(run: Any) -> None:
         require_output(run.folder)
         require_cache()
         return
-    from hf_tuner.models.load import load_processor, load_task
+    from hf_tuner.models.processors import load_processor, load_task
     from hf_tuner.training.examine import examine
 
     processor = load_processor(run, kind.from_data(data, run))

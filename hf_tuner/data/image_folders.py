@@ -14,8 +14,9 @@ from typing import Any
 
 from hf_tuner.console import Progress, count
 from hf_tuner.data.files import kind_of
-from hf_tuner.data.images import SUFFIXES, Look, look_at, quiet_pillow, require_pillow
-from hf_tuner.data.sources import split_of
+from hf_tuner.data.splits import split_of
+from hf_tuner.errors import UsageError
+from hf_tuner.pictures import SUFFIXES, Look, look_at, quiet_pillow, require_pillow
 
 OTHER_IMAGES = (".heic", ".heif", ".avif", ".svg", ".psd", ".raw", ".cr2", ".nef", ".dng", ".jp2", ".pdf")
 """Pictures that are not read: a class may be missing half of its images without them."""
@@ -81,6 +82,18 @@ def audit_images(
     _check_same(found, folder, looks, fail_on_leak)
     _check_metadata(found, folder)
     return found
+
+
+def picture_files(folder: Path, *, follow_symlinks: bool = False) -> tuple[dict[str, dict[str, list[Path]]], list[str]]:
+    """Split → class → files of a folder, and what was left aside in words. Raises UsageError for links that lead out."""
+    found = ImageAudit(facts={"skipped": {}})
+    wanted = _Walk(folder, follow_symlinks, found).images()
+    if not any(files for classes in wanted.values() for files in classes.values()):
+        found.errors.append(f"no images in class folders; expected CLASS/NAME.jpg (or {', '.join(SUFFIXES[1:])})")
+    if found.errors:
+        raise UsageError("\n".join(f"{folder}: {text}" for text in found.errors))
+    skipped = [f"{count(n)} {what}" for what, n in found.facts["skipped"].items()]
+    return wanted, [*found.warnings, *([f"left aside: {', '.join(skipped)}"] if skipped else [])]
 
 
 def lines(found: ImageAudit) -> dict[str, str]:

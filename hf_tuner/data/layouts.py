@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from datasets import Dataset
+import numpy as np
+from datasets import Dataset, concatenate_datasets
 
 from hf_tuner.data.columns import parse_columns
+from hf_tuner.data.picture_rows import with_pictures
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._task import BlankRow, EmptyRow, Layout, RowError, Task
 
@@ -42,14 +44,16 @@ def arranged(rows: Dataset, task: Task, given: str | None, *, answers: bool = Tr
 
     Without `answers`, columns that hold them are not looked at: what is wrong with them is nobody's concern.
     """
-    layout = layout_of(rows, type(task), given, task)
+    layout, folder = layout_of(rows, type(task), given, task), getattr(rows, "tuner_folder", None)
     unasked = [layout.columns[name] for name in task.targets if layout.columns.get(name) in rows.column_names]
     if unasked and not answers:
         parts = (part for part in (given or "").split(",") if part.partition("=")[0].strip() not in task.targets)
         rows = rows.remove_columns(unasked)
         layout = layout_of(rows, type(task), ",".join(parts), task)
+    pictures = [layout.columns[name] for name in task.pictures if name in layout.columns]
+    rows = with_pictures(rows, pictures, folder)
     errors: list[str] = []
-    result = convert(rows, layout, lambda number: f"row {number + 1}", errors, blank=not answers)
+    result = convert(rows, layout, lambda number: f"row {number + 1}", errors, blank=not answers, carried=task.carried)
     if errors:
         raise UsageError("\n".join(errors))
     hidden = () if answers else getattr(task, "targets", ())
@@ -57,26 +61,34 @@ def arranged(rows: Dataset, task: Task, given: str | None, *, answers: bool = Tr
 
 
 def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, drop_empty: bool = False,
-            blank: bool = False) -> Dataset:  # fmt: skip
+            blank: bool = False, carried: Sequence[str] = ()) -> Dataset:  # fmt: skip
     """Canonical rows, each with its number (`ROW`) when it had one; `errors` gets what cannot be read, by kind of fault.
 
     With `drop_empty`, rows with nothing in them are left out; those whose layout takes them for usual always are, but
-    for `blank`. `place` turns a row's number into words.
+    for `blank`. Columns of `carried` go along untouched. `place` turns a row's number into words.
     """
     faults: dict[str, list[int]] = {}
-    whole = list(_converted(rows, layout, faults, EmptyRow if drop_empty else () if blank else BlankRow))
+    aside = {layout.columns[name]: name for name in carried if name in layout.columns}
+    read = rows if ROW in rows.column_names else rows.add_column(ROW, np.arange(len(rows)))
+    read = read.remove_columns([column for column in aside if column in rows.column_names])
+    whole = list(_converted(read, layout, faults, EmptyRow if drop_empty else () if blank else BlankRow))
     for text, numbers in faults.items():
         named = ", ".join(place(number) for number in numbers[:NAMED]) + (", …" if len(numbers) > NAMED else "")
         errors.append(f"{named}: {text}" + (f" ({len(numbers):,} rows)" if len(numbers) > 1 else ""))
-    return _dataset(whole)
+    made = _dataset(whole)
+    if not aside or not whole:
+        return made
+    index = {int(number): position for position, number in enumerate(read[ROW][:])}
+    kept = rows.select([index[row[ROW]] for row in whole]).select_columns(list(aside))
+    return concatenate_datasets([kept.rename_columns({c: n for c, n in aside.items() if c != n}), made], axis=1)
 
 
 def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop: Any) -> Iterator[dict[str, Any]]:
     for start in range(0, len(rows), AT_ONCE):
         batch: Mapping[str, Sequence[Any]] = rows[start : start + AT_ONCE]
         names = [name for name in batch if name != ROW]
-        for offset in range(len(batch[names[0]])):
-            number = int(batch[ROW][offset]) if ROW in batch else start + offset
+        for offset in range(len(batch[ROW])):
+            number = int(batch[ROW][offset])
             raw = {name: batch[name][offset] for name in names}
             for one in layout.expand(raw) if layout.expand else [raw]:
                 try:

@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -16,13 +17,14 @@ from hf_tuner.data import splits, store
 from hf_tuner.data.audit import Audit, as_text, audit, clean
 from hf_tuner.data.columns import also_possible, describe, match_columns
 from hf_tuner.data.files import Reading
-from hf_tuner.data.image_folders import is_image_folder
 from hf_tuner.data.layouts import ROW, convert, has_layout, layout_of
-from hf_tuner.data.sources import Raw, Source, parse, read
+from hf_tuner.data.picture_rows import Seen, looked_at, with_pictures
+from hf_tuner.data.sources import Raw, parse, read
 from hf_tuner.data.streams import Stream, read_stream, require_streamable
 from hf_tuner.data.texts import TEXTS, check_texts, without_leaks
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, by_name, labels_of
+from hf_tuner.tasks._task import Layout
 
 MOST_ERRORS = 12
 
@@ -37,7 +39,6 @@ def load_data(run: Run, task: type) -> DatasetDict:
     notes: list[str] = []
     with no_bars():
         source, reading = parse(run.dataset, run.dataset_config), Reading(run.encoding, run.separator)
-        _refuse_images(source)
         require_streamable(run)
         raw, rest = read_stream(source, reading) if run.streaming else (read(source, reading), None)
         numbers = _Numbers()
@@ -86,23 +87,35 @@ def _arranged(
         notes.append(text)
     errors: list[str] = []
     layout = layout_of(chosen["train"], task, run.columns, run.task_config)
+    pictures: Sequence[str] = getattr(task, "pictures", ())
     chosen = _with_columns(chosen, layout.columns, getattr(task, "targets"), notes)  # noqa: B009
 
     def place(number: int) -> str:
         file, row = numbers.place(number)
         return f"{file} row {row}"
 
-    rows = {name: convert(part, layout, place, errors, drop_empty=run.drop_empty) for name, part in chosen.items()}
+    def converted(part: Dataset, own: Layout, folder: Path | None) -> Dataset:
+        shown = [own.columns[name] for name in pictures if name in own.columns]
+        part, aside = with_pictures(part, shown, folder), getattr(task, "carried", ())
+        return convert(part, own, place, errors, drop_empty=run.drop_empty, carried=aside)
+
+    rows = {name: converted(part, layout, raw.folder) for name, part in chosen.items()}
     if run.eval_dataset:
         part = _sampled(_other(run, numbers, notes), run)
         known = all(_has(part, column) for column in layout.columns.values())
         own = layout if known else layout_of(part, task, None, run.task_config)
-        rows["test"] = convert(part, own, place, errors, drop_empty=run.drop_empty)
+        rows["test"] = converted(part, own, numbers.parts[-1][0].folder)
     _refuse(errors)
+    rows = _same_classes(rows) if "label" in rows["train"].column_names else rows
     _require_answers(task, rows)
     _refuse([f"{name}: no row is left" for name, part in rows.items() if not part.num_rows])
     data = _completed(rows, run, task, notes)
+    data, seen = _with_pictures_seen(data, pictures, run, place) if pictures else (data, None)
     found = getattr(task, "audit")(data, run)  # noqa: B009 - declared by convention
+    if seen is not None:
+        found.warnings[:0] = seen.warnings
+        found.lines["pictures"] = seen.line()
+        found.facts |= seen.facts
     ids = {split: store.numbers(part, ROW) for split, part in data.items()}
     _refuse([f"{place(int(ids[split][row]))}: {text}" for split, row, text in found.errors])
     plain = DatasetDict({split: part.remove_columns(ROW) for split, part in data.items()})
@@ -119,6 +132,18 @@ def _arranged(
         return made.remove_columns(ROW)
 
     return checked, {"columns": f"{layout.name}: {describe(layout.columns)}", **found.lines}, layout.columns, later
+
+
+def _with_pictures_seen(
+    data: DatasetDict, pictures: Sequence[str], run: Run, place: Callable[[int], str]
+) -> tuple[DatasetDict, Seen]:
+    """The rows with their pictures looked at. Raises UsageError for pictures that cannot be used."""
+    ids = {split: store.numbers(part, ROW) for split, part in data.items()}
+    data, seen = looked_at(data, pictures, lambda split, row: place(int(ids[split][row])), skip_bad=run.skip_bad,
+                           drop_leaked=run.drop_leaked)  # fmt: skip
+    leaks = [text for text in seen.warnings if "flatter" in text] if run.fail_on_leak else []
+    _refuse(seen.errors + leaks)
+    return data, seen
 
 
 def _has(rows: Dataset, column: str) -> bool:
@@ -174,14 +199,8 @@ def _completed(rows: dict[str, Dataset], run: Run, task: type, notes: list[str])
         rows["train"] = splits.sample(rows["train"], size, run.seed)
         notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
     data = splits.complete(rows, run, notes)
-    return without_leaks(data, notes, getattr(task, "texts", TEXTS)) if run.drop_leaked else data
-
-
-def _refuse_images(source: Source) -> None:
-    if source.path is not None and is_image_folder(source.path):
-        raise UsageError(
-            f"{source.path} holds images, and no task reads images yet; `hf-tuner check {source.path}` audits them"
-        )
+    texts = getattr(task, "texts", TEXTS)
+    return without_leaks(data, notes, texts) if run.drop_leaked and texts else data
 
 
 class _Numbers:

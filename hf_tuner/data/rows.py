@@ -23,10 +23,10 @@ def read_rows(name: str, *, config: str | None = None, split: str | None = None,
     raw: Raw = read(parse(name, config), Reading(encoding, separator))
     for note in raw.notes:
         warn(note)
-    if split:
-        return split, part(raw.splits, split, "split")
-    chosen = named(raw.splits, "test") or named(raw.splits, "validation") or next(iter(raw.splits))
-    return chosen, raw.splits[chosen]
+    chosen = split or named(raw.splits, "test") or named(raw.splits, "validation") or next(iter(raw.splits))
+    rows = part(raw.splits, split, "split") if split else raw.splits[chosen]
+    rows.tuner_folder = raw.folder  # where paths of pictures begin
+    return chosen, rows
 
 
 def task_columns(rows: Dataset, task: Any, columns: str | None, *, answers: bool) -> Dataset:

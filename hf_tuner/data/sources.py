@@ -22,19 +22,17 @@ from huggingface_hub.errors import HfHubHTTPError
 from hf_tuner import console
 from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
+from hf_tuner.data.image_folders import is_image_folder
 from hf_tuner.data.inside import require_inside, saved_files
+from hf_tuner.data.picture_rows import read_picture_folder, undecoded
 from hf_tuner.data.seals import sound
+from hf_tuner.data.splits import split_of
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
 from hf_tuner.hub.checksums import verify_cached
 from hf_tuner.hub.faults import explain, root_cause
 from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
 
-SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "eval"),
-    "test": ("test", "testing"),
-}
 SUFFIXES = re.compile(r"(?P<rest>.+?)(?:#(?P<sample>\d+)|@(?P<revision>[^@:#]+)|:(?P<config>[^@:#/\\]+))$")
 
 
@@ -62,6 +60,8 @@ class Raw:
     notes: list[str] = field(default_factory=list)
     revision: str | None = None
     """The commit on the Hub that was read."""
+    folder: Path | None = None
+    """Where relative paths in the rows begin; None for data that is not of this machine."""
 
     def place(self, split: str, index: int) -> tuple[str, int]:
         """File and row number of row `index` (from 0) of a split."""
@@ -106,17 +106,22 @@ def parse(text: str, config: str | None = None) -> Source:
 
 def read(source: Source, reading: Reading) -> Raw:
     """All splits of a source. Raises UsageError or EnvironmentFault of a few lines."""
-    if source.path is None:
-        return _read_hub(source)
-    if source.path.is_dir():
-        raw = _read_folder(source.path, source.config, reading)
+    raw = _read_hub(source) if source.path is None else _read_local(source, source.path, reading)
+    raw.splits = {split: undecoded(rows) for split, rows in raw.splits.items()}
+    return raw
+
+
+def _read_local(source: Source, path: Path, reading: Reading) -> Raw:
+    if path.is_dir():
+        raw = _read_folder(path, source.config, reading)
         if source.name == "demo":
             raw.origin = "demo (the bundled customer messages)"
     else:
         if source.config:
-            raise UsageError(f"{source.path.name} is a file and has no configuration ({source.config})")
-        raw = _read_files({"train": [source.path]}, reading, str(source.path))
+            raise UsageError(f"{path.name} is a file and has no configuration ({source.config})")
+        raw = _read_files({"train": [path]}, reading, str(path))
     raw.notes[:0] = reading.notes
+    raw.folder = path if path.is_dir() else path.parent
     return raw
 
 
@@ -213,6 +218,11 @@ def _class_ids(column: pa.ChunkedArray, name: str, path: Path, names: list[str])
 def _read_folder(path: Path, config: str | None, reading: Reading) -> Raw:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return _read_saved(path)
+    if is_image_folder(path) and not any(path.rglob("metadata.*")):
+        splits, notes = read_picture_folder(path)
+        raw = _whole(splits, str(path), path.name)
+        raw.notes += notes
+        return raw
     card = path / "README.md"
     if card.is_file() and re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace")[:100_000], re.M):
         return _read_layout(path, config, reading)
@@ -247,16 +257,6 @@ def _by_name(folder: Path, mine: list[Path], files: list[Path], reading: Reading
     if other:
         reading.notes.append(f"left aside, not a kind that is read: {', '.join(other[:5])}")
     return _read_files(groups or {"train": unnamed}, reading, str(folder))
-
-
-def split_of(path: Path) -> str | None:
-    """Split that a file's name, or else one of its folders, tells: "train-00000-of-00002.parquet" is train."""
-    for part in (path.name.split(".")[0], *reversed(path.parts[:-1])):
-        words = re.split(r"[^a-z]+", part.lower())
-        for split, names in SPLIT_WORDS.items():
-            if any(word in names for word in words):
-                return split
-    return None
 
 
 def _read_saved(path: Path) -> Raw:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,13 @@ from hf_tuner.catalog import nearest
 from hf_tuner.config import Run
 from hf_tuner.console import count
 from hf_tuner.data import store
-from hf_tuner.data.sources import SPLIT_WORDS
 from hf_tuner.errors import UsageError
+
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 
@@ -217,3 +223,13 @@ def _only(splits: Mapping[str, Dataset], taken: Mapping[str, Dataset]) -> str:
     if len(free) == 1:
         return free[0]
     raise UsageError(f"no train split; there are: {', '.join(splits)}. Say which: --train-split NAME")
+
+
+def split_of(path: Path) -> str | None:
+    """Split that a file's name, or else one of its folders, tells: "train-00000-of-00002.parquet" is train."""
+    for part in (path.name.split(".")[0], *reversed(path.parts[:-1])):
+        words = re.split(r"[^a-z]+", part.lower())
+        for split, names in SPLIT_WORDS.items():
+            if any(word in names for word in words):
+                return split
+    return None

@@ -15,7 +15,8 @@ from datasets import Dataset, IterableDataset
 from hf_tuner.config import Run
 from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import Reading, kind_of
-from hf_tuner.data.sources import Raw, Source, opened, read_error, split_of
+from hf_tuner.data.sources import Raw, Source, opened, read_error
+from hf_tuner.data.splits import split_of
 from hf_tuner.errors import TunerError, UsageError
 from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import require_hub

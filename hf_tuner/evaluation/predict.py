@@ -3,14 +3,16 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+import numpy as np
+from datasets import Dataset, concatenate_datasets
 
 from hf_tuner.data.load import no_bars
+from hf_tuner.data.picture_rows import undecoded
 from hf_tuner.data.seals import sound
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.loop import Kept, keep_outputs, keep_told
@@ -22,12 +24,24 @@ JSON_LINES = (".jsonl", ".ndjson")
 def encoded(task: Any, processor: Any, rows: Dataset, max_length: int, split: str = "test") -> Dataset:
     """Encoded rows, packed where the task packs; the data's own columns are dropped."""
     encode = task.encode(processor, max_length)
+    carried = [name for name in task.carried if name in rows.column_names]
+    plain = rows.remove_columns(carried) if set(carried) != set(rows.column_names) else _numbered(rows)
 
-    def tokenised(cached: bool | None = None) -> Dataset:
-        return rows.map(encode, batched=True, remove_columns=rows.column_names, desc=None, load_from_cache_file=cached)
+    def made(cached: bool | None = None) -> Dataset:
+        return plain.map(
+            encode, batched=True, remove_columns=plain.column_names, desc=None, load_from_cache_file=cached
+        )
 
     with no_bars():
-        return task.pack(sound(tokenised, lambda: tokenised(False), "tokenised texts"), split, max_length)
+        ready = sound(made, lambda: made(False), "encoded rows")
+        if carried:  # as they are: pictures are decoded when they are needed, and never copied
+            ready = concatenate_datasets([rows.select_columns(carried), ready], axis=1)
+        return task.pack(ready, split, max_length)
+
+
+def _numbered(rows: Dataset) -> Dataset:
+    """As many rows with nothing but a number, where every column is carried."""
+    return Dataset.from_dict({"number": np.arange(len(rows))})
 
 
 def kept_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool = False) -> tuple[Kept, Dataset]:
@@ -40,9 +54,10 @@ def kept_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool
     return keep_told("answering", saved.model, ready, collate, task.outputs, batch_size), ready
 
 
-def predict(run: Path | str, rows: Sequence[str] | Sequence[dict[str, Any]] | Dataset,
+def predict(run: Path | str, rows: Sequence[Any] | Dataset,
             batch_size: int = 64, **settings: Any) -> list[dict[str, Any]]:  # fmt: skip
-    """Predictions of a saved run for texts, or for rows with the task's columns: a dictionary each, the answer first.
+    """Predictions of a saved run for texts, pictures (paths or PIL), or rows with the task's columns: a dictionary each,
+    the answer first.
 
     `settings` are those of the task that may be changed when it answers, such as `max_new_tokens=40`.
 
@@ -65,7 +80,8 @@ def _rows(task: Any, given: Sequence[Any]) -> Dataset:
     from hf_tuner.data.rows import task_columns
 
     text = next(name for name in task.columns if name not in task.targets)
-    rows = Dataset.from_list([{text: one} if isinstance(one, str) else dict(one) for one in given])
+    rows = undecoded(Dataset.from_list([dict(one) if isinstance(one, Mapping) else {text: one} for one in given]))
+    rows.tuner_folder = Path()
     return task_columns(rows, task, None, answers=False)
 
 
@@ -92,13 +108,23 @@ def _table(rows: Dataset, answers: list[dict[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*rows.column_names, *(answers[0] if answers else ())])
     for row, answer in zip(rows, answers, strict=True):
-        writer.writerow([*row.values(), *map(_cell, answer.values())])
+        writer.writerow([*map(_given, row.values()), *map(_cell, answer.values())])
     return text.getvalue()
 
 
 def _json_lines(rows: Dataset, answers: list[dict[str, Any]]) -> str:
-    joined = ({**row, **answer} for row, answer in zip(rows, answers, strict=True))
+    joined = (
+        {**{name: _given(value) for name, value in row.items()}, **answer}
+        for row, answer in zip(rows, answers, strict=True)
+    )
     return "".join(json.dumps(one, ensure_ascii=False, default=str) + "\n" for one in joined)
+
+
+def _given(value: Any) -> Any:
+    """A value of the input; a picture by the name of its file."""
+    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+        return value["path"] or ""
+    return value
 
 
 def _cell(value: Any) -> Any:

@@ -1,9 +1,8 @@
 """What is saved is what was measured: reload in a fresh process and compare predictions on held rows.
 
-python -m hf_tuner.evaluation.verify FOLDER ROWS.json KEPT.npz [BASE]
+python -m hf_tuner.evaluation.verify FOLDER ROWS KEPT.npz [BASE]
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_tuner.data.load import no_bars
 from hf_tuner.evaluation.loop import Kept
 from hf_tuner.training.proofs import Proof
 
@@ -40,8 +40,9 @@ def reloaded(folder: Path, rows: Any, base: str | None = None) -> Kept:
     `base` says where an adapter's base lies when the folder itself does not.
     """
     with tempfile.TemporaryDirectory() as aside:
-        given, result = Path(aside) / "rows.json", Path(aside) / "kept.npz"
-        given.write_text(json.dumps(rows.to_list()), encoding="utf-8")
+        given, result = Path(aside) / "rows", Path(aside) / "kept.npz"
+        with no_bars():
+            rows.save_to_disk(str(given))
         # -P: a torch.py in the folder one happens to stand in is not torch.
         command = [sys.executable, "-P", "-m", "hf_tuner.evaluation.verify", str(folder), str(given), str(result)]
         command += [base] if base else []
@@ -103,16 +104,15 @@ def _alone() -> dict[str, str]:
 
 
 def main(words: Sequence[str]) -> None:
-    """Reload FOLDER (its base from BASE), read ROWS.json, write KEPT.npz."""
-    from datasets import Dataset
+    """Reload FOLDER (its base from BASE), read ROWS (a saved data set), write KEPT.npz."""
+    from datasets import load_from_disk
 
     from hf_tuner.evaluation.predict import kept_of
     from hf_tuner.models.restore import restore
 
     folder, rows, target = (Path(w) for w in words[:3])
     saved = restore(folder, base=words[3] if len(words) > 3 else None)
-    data = Dataset.from_list(json.loads(rows.read_text(encoding="utf-8")))
-    kept, _ = kept_of(saved, data)
+    kept, _ = kept_of(saved, load_from_disk(str(rows)))
     named: dict[str, Any] = {f"row{number}": row for number, row in enumerate(kept)}
     np.savez(target, **named)
 

@@ -93,7 +93,7 @@ def _faults(manifest: Manifest) -> Iterator[str]:
             return
     if manifest.saves not in ("adapter", "model"):
         yield f'saves is {str(manifest.saves)[:60]!r}, expected "adapter" or "model"'
-    if not 0 < manifest.max_length < 10**7:
+    if not 0 <= manifest.max_length < 10**7:
         yield f"max_length is {manifest.max_length}"
     base = {
         "id": str,

@@ -69,7 +69,25 @@ def attach_config(model: Any, kind: Any, targets: Targets, **settings: Any) -> A
         adapted = peft.get_peft_model(model, config)
     except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
         raise UsageError(f"peft cannot adapt {type(model).__name__} this way: {error}") from error
-    return full_precision(adapted)
+    return full_precision(lend_shapes(adapted))
+
+
+SHAPES = ("stride", "padding", "dilation", "kernel_size", "groups", "in_channels", "out_channels")
+
+
+def lend_shapes(model: Any) -> Any:
+    """Give peft's layers around convolutions the attributes of what they wrap, and return the model.
+
+    MobileNetV2's padding reads the stride of the layer that it calls, which is the wrapper then (peft 0.21).
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        base = module.get_base_layer() if isinstance(module, BaseTunerLayer) else None
+        for name in SHAPES if hasattr(base, "stride") else ():
+            if not hasattr(module, name):
+                setattr(module, name, getattr(base, name))
+    return model
 
 
 def selected(targets: Targets) -> list[str]:
@@ -128,7 +146,7 @@ def reload(base: Any, folder: str) -> Any:
     """
     import peft
 
-    model = full_precision(peft.PeftModel.from_pretrained(base, folder))
+    model = full_precision(lend_shapes(peft.PeftModel.from_pretrained(base, folder)))
     peft.set_peft_model_state_dict(model, peft.load_peft_weights(folder, device=str(base.device)))
     return model.eval()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.utils.hub import cached_file
 
 from hf_tuner.errors import ArtifactError, TunerError
@@ -23,6 +23,8 @@ SMALL_FILES = (
     "config.json",
     "adapter_config.json",
     "tokenizer_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
     "generation_config.json",
     "chat_template.jinja",
 )
@@ -70,21 +72,33 @@ def config_of(source: str, commit: str | None, code: Code | None = None, **optio
     return config
 
 
-def tokenizer_of(source: str, commit: str | None = None) -> Any:
-    """The tokenizer of a model or a run. Code that its files name is never run: built-in tokenizers only."""
+def processor_of(kind: str, source: str, commit: str | None = None) -> Any:
+    """The tokenizer, image processor or processor (`kind` is the auto class) of a model or a run.
+
+    Code that its files name is never run: built-in classes only.
+    """
     looked_at(source, commit)
+    what = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor"}.get(kind, "processor")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=commit, trust_remote_code=False)
+        processor = getattr(transformers, kind).from_pretrained(source, revision=commit, trust_remote_code=False)
     except HUB_ERRORS as error:
         if "trust_remote_code" in str(error):
-            raise ArtifactError(f"the tokenizer of {source} is code of its own, which is never run; a model with a tokenizer.json "
+            raise ArtifactError(f"the {what} of {source} is code of its own, which is never run; a model with a tokenizer.json "
                                 "needs none") from error  # fmt: skip
         raise
     except Exception as error:  # tokenizers raises bare Exceptions for a file it cannot make sense of
-        raise _unreadable("tokenizer", source, error) from error
-    safety.check_templates(tokenizer.chat_template, source)
-    tokenizer.tuner_render = render_all  # tasks render conversations, and may not know the rooms
-    return tokenizer
+        raise _unreadable(what, source, error) from error
+    tokenizer = processor if kind == "AutoTokenizer" else getattr(processor, "tokenizer", None)
+    for holder in (processor, tokenizer):
+        safety.check_templates(getattr(holder, "chat_template", None), source)
+    if tokenizer is not None:
+        tokenizer.tuner_render = render_all  # tasks render conversations, and may not know the rooms
+    return processor
+
+
+def tokenizer_of(source: str, commit: str | None = None) -> Any:
+    """The tokenizer of a model or a run."""
+    return processor_of("AutoTokenizer", source, commit)
 
 
 def sketch_of(auto: Any, config: Any, source: str, code: Code | None = None) -> Any:

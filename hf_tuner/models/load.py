@@ -13,14 +13,15 @@ import transformers
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.console import say, warn
+from hf_tuner.console import warn
 from hf_tuner.errors import ArtifactError, EnvironmentFault, UsageError
 from hf_tuner.hub.checksums import verify_cached
 from hf_tuner.hub.faults import HUB_ERRORS, explain, is_transfer
 from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
+from hf_tuner.models.convnets import sane_config, settle_norms
 from hf_tuner.models.fingerprint import base_fingerprint
-from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of, weights_of
+from hf_tuner.models.foreign import config_of, model_of, sketch_of, weights_of
 from hf_tuner.models.head import head_modules, new_modules, output_modules, pooler_modules
 from hf_tuner.models.labels import align_labels
 from hf_tuner.models.pooling import (
@@ -29,26 +30,16 @@ from hf_tuner.models.pooling import (
     layer_name,
     one_more_layer,
     refuse,
-    side_file,
     wants_mean,
     write_mean,
 )
 from hf_tuner.models.targets import find_targets
 from hf_tuner.models.trust import accept, is_trusted
-from hf_tuner.tasks._task import Task
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 ALIGNED = 64
 """Bytes; what PyTorch itself allocates starts at a multiple of them."""
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
 
 
 def resolve_model(name: str) -> str:
@@ -85,40 +76,6 @@ def load_config(run: Run, **options: Any) -> Any:
         return config_of(source, commit, **options)
 
 
-def load_processor(run: Run, task: Any = None) -> Any:
-    """The tokenizer of `run.model`, with a padding token, refused when the folder holds no tokenizer files.
-
-    With a task it is made into what that task reads with, such as by a chat template (`Task.dress`).
-    """
-    source, commit = located(run)
-    if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in TOKENIZER_FILES):
-        raise ArtifactError(f"{source} has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
-                            "save the tokenizer beside the model: tokenizer.save_pretrained(folder)")  # fmt: skip
-    with hub_errors("tokenizer", source, commit):
-        tokenizer = tokenizer_of(source, commit)
-        _require_tokenizer_files(source, commit)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if task is not None and (done := task.dress(tokenizer)):
-        say(f"{'template':<9} {done}")
-    return tokenizer
-
-
-def load_task(run: Run, kind: Any, data: Any, processor: Any = None) -> Any:
-    """The task of a class `kind` for these rows, as the run's model does it.
-
-    `processor` is the model's (read when the task asks for it and it is not given). Raises UsageError for a model that
-    cannot do the task.
-    """
-    task = kind.from_data(data, run)
-    if kind.of_model is not Task.of_model:
-        where = located(run)
-        task = task.of_model(lambda name: side_file(name, *where))
-    if kind.for_model is Task.for_model:
-        return task
-    return task.for_model(run, load_config(run), processor or load_processor(run, task), data)
-
-
 def load_model(run: Run, task: Any) -> Any:
     """Base model with its new head, changed by the run's method; ready to train.
 
@@ -132,10 +89,12 @@ def load_model(run: Run, task: Any) -> Any:
     targets = replace(targets, layers=tuple(name for name in targets.layers if name not in averaging))
     transformers.set_seed(run.seed)
     model = method.adapt(base, run.method_config, targets)
+    policy = run.batch_norm if run.batch_norm != "auto" else task.batch_norm
+    norms = settle_norms(bare_model(model), policy, method.SAVES, run.method == "full")
     if averaging and method.SAVES == "adapter":
         freeze_mean(model, averaging[0])
     bare_model(model).accepts_loss_kwargs = False  # the Trainer must not guess how the loss is scaled (field: #47688)
-    model.tuner_notes = {**notes, "targets": targets}
+    model.tuner_notes = {**notes, "targets": targets, "batch_norm": norms}
     return model
 
 
@@ -172,7 +131,7 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
 
 def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
     """The classifier on the meta device, before its weights are there; and whether it gets an averaging block."""
-    config = load_config(run, **task.config_options())
+    config = sane_config(load_config(run, **task.config_options()))
     auto, where = getattr(transformers, task.auto_model), located(run)
     model = sketch_of(auto, config, where[0], where)
     if not task.pools or not wants_mean(run.pooling, *where):
@@ -279,48 +238,6 @@ def to_accelerator(model: Any) -> Any:
     return model
 
 
-def share_padding(model: Any, tokenizer: Any) -> None:
-    """Make the model skip what the tokenizer pads with, and stop writing where the tokenizer says that a text ends.
-
-    Heads that read the last token look for the padding id; a chat template may end turns with another token than the
-    model was made with.
-    """
-    bare = bare_model(model)
-    bare.config.pad_token_id = tokenizer.pad_token_id
-    writes = getattr(bare, "generation_config", None) if bare.can_generate() else None
-    if writes is not None and tokenizer.eos_token_id is not None:
-        known = writes.eos_token_id if isinstance(writes.eos_token_id, list) else [writes.eos_token_id]
-        ends = [end for end in known if end is not None]
-        if tokenizer.eos_token_id not in ends:
-            writes.eos_token_id = [tokenizer.eos_token_id, *ends]
-
-
-def max_length(run: Run, tokenizer: Any, config: Any) -> int:
-    """Longest text in tokens: what was asked for, clamped to what positions and tokenizer can take (said)."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    positions = getattr(text, "max_position_embeddings", None) or 10**9
-    if text.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"):
-        positions -= (getattr(text, "pad_token_id", 1) or 0) + 1  # positions start after the padding index
-    can = min(positions, tokenizer.model_max_length)
-    asked = run.max_length or 512
-    if run.max_length and run.max_length > can:
-        say(f"  note      --max-length {run.max_length} is more than the model's {can} positions; using {can}")
-    if asked < 4:
-        raise UsageError(f"--max-length {asked}: at least 4 (the special tokens need room)")
-    return int(min(asked, can))
-
-
-def check_vocabulary(tokenizer: Any, config: Any) -> None:
-    """Raise ArtifactError when the tokenizer can give ids that the embedding has no row for."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    rows = getattr(text, "vocab_size", None)
-    top = max(tokenizer.get_vocab().values(), default=0)
-    if rows is not None and top >= rows:
-        raise ArtifactError(
-            f"the tokenizer's largest id is {top}, the model embeds {rows} ids: they do not belong together"
-        )
-
-
 @contextmanager
 def hub_errors(what: str, source: str, revision: str | None = None) -> Iterator[None]:
     """Say in one sentence why something could not be loaded, instead of fifty lines of traceback.
@@ -341,18 +258,6 @@ def hub_errors(what: str, source: str, revision: str | None = None) -> Iterator[
                 reason = str(error).strip().split("\n")[0][:300]
                 raise ArtifactError(f"the {what} in {source} cannot be loaded: {reason}") from error
             raise explain(error, f"the {what} {source}", source) from error
-
-
-def _require_tokenizer_files(source: str, revision: str | None) -> None:
-    """Raise ArtifactError for a repository without a tokenizer: transformers makes up one of five tokens for it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if Path(source).is_dir():
-        return
-    found = [f for f in TOKENIZER_FILES if isinstance(try_to_load_from_cache(source, f, revision=revision), str)]
-    if not found:
-        raise ArtifactError(f"{source} on the Hub has no tokenizer files ({', '.join(TOKENIZER_FILES[:3])} …); "
-                            "its owner has to push the tokenizer as well")  # fmt: skip
 
 
 def _cached(source: str, revision: str | None) -> bool:

@@ -13,22 +13,21 @@ from hf_tuner.errors import ArtifactError, UsageError
 from hf_tuner.hub.manifest import FILE, Manifest, check_files, damage, read_manifest
 from hf_tuner.hub.pull import local_run
 from hf_tuner.models.fingerprint import base_fingerprint, same_base
-from hf_tuner.models.foreign import config_of, model_of, sketch_of, tokenizer_of
+from hf_tuner.models.foreign import config_of, model_of, processor_of, sketch_of
 from hf_tuner.models.load import (
     DTYPES,
     align,
     bare_model,
-    check_vocabulary,
     hub_errors,
     leave_out,
     less_noise,
     read_weights,
-    share_padding,
     sketch_head,
     sketch_model,
     to_accelerator,
 )
 from hf_tuner.models.pooling import write_mean
+from hf_tuner.models.processors import NEEDED, check_vocabulary, share_padding, tokenizer_in
 from hf_tuner.models.safety import inspect
 from hf_tuner.models.save import check_tensors
 from hf_tuner.models.trust import require_consent
@@ -60,9 +59,11 @@ def restore(run: Path | str, *, quantized: bool = True, base: str | None = None)
         manifest = replace(manifest, base={**manifest.base, "id": base})
     task = restore_task(manifest)
     check_tensors(folder)
-    with damage(folder, "the tokenizer"), hub_errors("tokenizer", str(folder)):
-        processor = tokenizer_of(str(folder))
-        if processor.pad_token is None:
+    what = NEEDED[task.processor][0]
+    with damage(folder, f"the {what}"), hub_errors(what, str(folder)):
+        processor = processor_of(task.processor, str(folder))
+        tokenizer = tokenizer_in(processor)
+        if tokenizer is not None and tokenizer.pad_token is None:
             raise ValueError("it has no padding token")
     task.dress(processor)
     less_noise()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from hf_tuner.console import count, duration
-from hf_tuner.report import table, wording
+from hf_tuner.report import plots, table, wording
 
 if TYPE_CHECKING:
     from hf_tuner.report.plots import Picture
@@ -34,6 +34,7 @@ def render(report: "Report", figures: Mapping[str, "Picture"]) -> str:
         tables=score_tables(report),
         verdict=table.verdict(report),
         figures={name: _embedded(picture) for name, picture in figures.items()},
+        drawn=[(one, _uri(plots.png(one.image))) for one in report.details.get("drawn", ())],
         pairs=confused_pairs(report.details.get("confusion")),
         flat=_flat,
     )

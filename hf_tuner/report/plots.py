@@ -50,6 +50,13 @@ class Picture:
         return int.from_bytes(self.light[16:20], "big") * 2 // 3
 
 
+def png(image: Any) -> bytes:
+    """A PIL image as PNG."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
 def figures(details: Mapping[str, Any]) -> dict[str, Picture]:
     """Every figure that a report's details have the numbers for, by name."""
     known: dict[str, tuple[Callable[..., bytes], str]] = {

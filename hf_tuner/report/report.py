@@ -41,7 +41,7 @@ class Report:
     """What the audit found: columns, classes, duplicates, leaked, characters, tokens, disk. Never a row's text."""
     details: Mapping[str, Any] = field(default_factory=dict, metadata={"page_only": True})
     """For the page and figures only, not in report.json: curves, per_class, confusion, calibration, scatter, errors,
-    config, data, notes."""
+    config, data, notes, drawn."""
 
     def data(self) -> dict[str, Any]:
         """What report.json holds, as plain values; numbers that are not finite become None."""
@@ -63,6 +63,8 @@ class Report:
         write_file(place / "report.json", self.text().encode())
         for name, picture in figures.items():
             write_file(place / "figures" / f"{name}.png", picture.light)
+        for drawn in self.details.get("drawn", ()):
+            write_file(place / "figures" / f"{drawn.name}.png", plots.png(drawn.image))
         write_file(place / "report.html", page.render(self, figures).encode())
         return place / "report.html"
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from hf_tuner.tasks._drawn import Drawn
+
 Weighted = Callable[[Any], Any]
 """A score as a function of row weights, [samples, rows] → [samples]: how often each row was drawn."""
 CHARACTERS_PER_TOKEN = 20
@@ -118,6 +120,14 @@ class Task:
     new_head: ClassVar[bool] = True
     """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
     for language models, whose output layer is pretrained and stays."""
+    processor: ClassVar[str] = "AutoTokenizer"
+    """The auto class of what rows are read with: AutoTokenizer, AutoImageProcessor, or AutoProcessor for both."""
+    carried: ClassVar[tuple[str, ...]] = ()
+    """Canonical columns that reach `collate` as they are, such as {"bytes", "path"}; `convert` and `encode` see none."""
+    pictures: ClassVar[tuple[str, ...]] = ()
+    """Those of `carried` that hold pictures: each is decoded once before training to see that it is whole."""
+    batch_norm: ClassVar[str] = "auto"
+    """What --batch-norm auto is, see `models.convnets`."""
     splits: ClassVar[bool] = False
     """Whether a row that is too long becomes several encoded ones, instead of being cut."""
     leaves_out: ClassVar[tuple[str, ...]] = ()
@@ -203,6 +213,10 @@ class Task:
     def config_options(self) -> dict[str, Any]:
         """Keyword arguments of the model's configuration."""
         return {}
+
+    def reads_as(self, processor: Any) -> str:
+        """What the processor makes of a picture, for the screen."""
+        return ""
 
     def dress(self, processor: Any) -> str:
         """Change the processor (in place) into one that this task reads with, such as by a chat template.
@@ -321,6 +335,10 @@ class Task:
         """
         known = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: _setting(name, value, known) for name, value in settings.items()})
+
+    def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> "list[Drawn]":
+        """Pictures for the report's page, beside its plots: worst answers, boxes, overlays."""
+        return []
 
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The worst answers, worst first: {"text", "expected", "predicted", "score"} (score: how sure or how bad)."""

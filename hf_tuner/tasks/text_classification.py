@@ -1,16 +1,13 @@
 """text-classification: one label, several labels or a number for a text or a pair of texts."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from hf_tuner.config import Run
-from hf_tuner.tasks._labels import Labels, by_name, labels_of, majority_logits
-from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Measures, Task, Usage
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
+from hf_tuner.tasks._classifier import Classifier
+from hf_tuner.tasks._labels import labels_of
+from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Usage
 
 SAMPLES = (
     "Yes.",
@@ -26,7 +23,7 @@ SAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassification(Task):
+class TextClassification(Classifier):
     """What a text classifier reads, which head it wears, how rows become tensors and logits become answers."""
 
     name: ClassVar[str] = "text-classification"
@@ -41,10 +38,8 @@ class TextClassification(Task):
     }  # fmt: skip
     optional: ClassVar[tuple[str, ...]] = ("text_pair",)
     texts: ClassVar[tuple[str, ...]] = ("text", "text_pair")
-    probes: ClassVar[bool] = True
     pools: ClassVar[bool] = True
 
-    labels: Labels
     pair: bool = False
 
     @classmethod
@@ -53,52 +48,11 @@ class TextClassification(Task):
         train = data["train"]
         return cls(labels=labels_of(train, run.problem), pair="text_pair" in train.column_names)
 
-    @classmethod
-    def restore(cls, saved: Mapping[str, Any]) -> "TextClassification":
-        """The task of a saved run, from its manifest."""
-        return cls(labels=Labels(**{**saved["labels"], "names": tuple(saved["labels"]["names"])}), pair=saved["pair"])
-
-    def manifest(self) -> dict[str, Any]:
-        """What `restore` needs, as plain data."""
-        return {"labels": {**asdict(self.labels), "names": list(self.labels.names)}, "pair": self.pair}
-
-    def prepare(self, rows: Any) -> Any:
-        """Class labels by name: another data set may number the same names in another order."""
-        return by_name(rows) if "label" in rows.column_names else rows
-
-    @property
-    def note(self) -> str:
-        """What the labels are, and why."""
-        return self.labels.note
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
-        return self.labels.names
-
     def samples(self) -> list[dict[str, str]]:
         """Rows to compare two models on where the run's own data is not at hand."""
         rows = [{"text": text} for text in SAMPLES]
         pairs = zip(rows, reversed(SAMPLES), strict=True)
         return [{**row, "text_pair": other} for row, other in pairs] if self.pair else rows
-
-    @property
-    def problem(self) -> str:
-        """single, multi or regression."""
-        return self.labels.problem
-
-    def config_options(self) -> dict[str, Any]:
-        """Keyword arguments of the model's configuration: number, names and kind of labels."""
-        if self.problem == "regression":
-            return {"num_labels": 1, "problem_type": "regression"}
-        names = dict(enumerate(self.labels.names))
-        kind = "multi_label_classification" if self.problem == "multi" else "single_label_classification"
-        return {
-            "num_labels": len(names),
-            "id2label": names,
-            "label2id": {name: index for index, name in names.items()},
-            "problem_type": kind,
-        }
 
     def encode(self, tokenizer: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
         """A batched function from rows to token ids, `length` and `labels` (when the rows have a label).
@@ -134,70 +88,6 @@ class TextClassification(Task):
 
         return batch
 
-    def probabilities(self, logits: Any) -> Any:
-        """Probabilities [rows, classes] from logits [rows, classes]; for numbers, the numbers themselves."""
-        import numpy as np
-
-        values = np.asarray(logits, dtype=np.float64)
-        if self.problem == "regression":
-            return values
-        if self.problem == "multi":
-            return 1 / (1 + np.exp(-values))
-        shifted = np.exp(values - values.max(axis=1, keepdims=True))
-        return shifted / shifted.sum(axis=1, keepdims=True)
-
-    def items(self, batch: Mapping[str, Any]) -> "torch.Tensor":
-        """Rows whose label is not masked."""
-        labels = batch["labels"]
-        return labels.reshape(len(labels), -1).ne(-100).any(dim=1).sum()
-
-    def loss(self, model: Any, batch: dict[str, Any], plug: Callable[..., Any] | None = None) -> "torch.Tensor":
-        """Sum over rows of the plug's loss, for numbers of the squared error; masked rows count for nothing."""
-        import torch
-
-        labels = batch.pop("labels")
-        logits = model(**batch)["logits"].float()
-        if self.problem == "regression" or plug is None:
-            labels = labels.view(-1)
-            return torch.where(labels == -100, 0.0, (logits.view(-1) - labels).square()).sum()
-        return plug(logits, labels).sum()
-
-    def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
-        """Logits [classes] of each row."""
-        batch.pop("labels", None)
-        return list(model(**batch)["logits"].float().cpu().numpy())
-
-    def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
-        """Accuracy, F1 …, for numbers correlations and errors."""
-        import numpy as np
-
-        from hf_tuner.metrics._weighted import scores
-
-        references = np.asarray(ready.with_format(None)["labels"])
-        found, notes = scores(self.problem, np.asarray(kept, np.float64), references)
-        return Measures(found, len(references), notes)
-
-    def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
-        """Loss and one headline metric."""
-        import numpy as np
-
-        return self._quick(np.asarray(kept, np.float32), np.asarray(ready.with_format(None)["labels"]))
-
-    def baselines(self, train: Any, ready: Any, rows: Any) -> "dict[str, list[np.ndarray]]":
-        """Always saying what the training rows say most."""
-        labels = train.with_format(None)["labels"][:]
-        return {"majority": list(majority_logits(labels, self.problem, max(1, len(self.label_names)), len(ready)))}
-
-    def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
-        """{"prediction", "score", "probabilities"} for each row."""
-        import numpy as np
-
-        logits, names = np.asarray(kept, np.float32), self.label_names or ("value",)
-        return [
-            {"prediction": answer, "score": score, "probabilities": dict(zip(names, map(float, values), strict=True))}
-            for (answer, score), values in zip(self.decode(logits), self.probabilities(logits), strict=True)
-        ]
-
     @property
     def gives(self) -> str:
         """One of n classes, any of n labels, or a number."""
@@ -228,31 +118,3 @@ class TextClassification(Task):
             answer=answers[self.problem],
             options=(*apply.get(self.problem, ()), "truncation=True", f"max_length={max_length}"),
         )
-
-    def decode(self, logits: Any) -> list[tuple[Any, float]]:
-        """An answer and its score for each row: the class name, the list of class names, or the number."""
-        scores = self.probabilities(logits)
-        if self.problem == "regression":
-            return [(float(row[0]), float(row[0])) for row in scores]
-        if self.problem == "multi":
-            names = self.labels.names
-            chosen = [[names[i] for i in range(len(names)) if row[i] > 0.5] for row in scores]
-            return [(picked, float(row.max())) for picked, row in zip(chosen, scores, strict=True)]
-        best = scores.argmax(axis=1)
-        return [(self.labels.names[i], float(row[i])) for i, row in zip(best, scores, strict=True)]
-
-    def _quick(self, logits: Any, references: Any) -> dict[str, float]:
-        import numpy as np
-
-        scores = self.probabilities(logits)
-        if self.problem == "regression":
-            error = scores[:, 0] - references.reshape(-1)
-            return {"loss": float((error**2).mean()), "mae": float(np.abs(error).mean())}
-        if self.problem == "multi":
-            clipped = np.clip(scores, 1e-7, 1 - 1e-7)
-            loss = -(references * np.log(clipped) + (1 - references) * np.log(1 - clipped)).mean()
-            said, right = scores > 0.5, references > 0.5
-            return {"loss": float(loss), "micro_f1": float(2 * (said & right).sum() / max(1, said.sum() + right.sum()))}
-        rows = np.arange(len(references))
-        loss = -np.log(np.maximum(scores[rows, references], 1e-12)).mean()
-        return {"loss": float(loss), "accuracy": float((scores.argmax(axis=1) == references).mean())}

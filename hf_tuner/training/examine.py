@@ -15,7 +15,8 @@ from hf_tuner.console import count, say, warn
 from hf_tuner.data.places import require_cache, require_output, standing
 from hf_tuner.data.texts import share
 from hf_tuner.errors import EnvironmentFault, UsageError
-from hf_tuner.models.load import check_vocabulary, load_config, max_length
+from hf_tuner.models.load import load_config
+from hf_tuner.models.processors import check_vocabulary, max_length, tokenizer_in
 from hf_tuner.training.arguments import epochs, rows_per_update
 from hf_tuner.training.plan import on_meta
 from hf_tuner.training.proofs import saved_bytes
@@ -43,8 +44,13 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     config = load_config(run)
     check_vocabulary(processor, config)
     lines = {}
-    lines["tokens"], facts["tokens"], said = tokens(run, task, processor, config, data["train"])
-    lines["tokenizer"], facts["tokenizer"] = _vocabulary(processor, config)
+    said: list[str] = []
+    facts["tokens"] = {}
+    if tokenizer_in(processor) is not None:
+        lines["tokens"], facts["tokens"], said = tokens(run, task, processor, config, data["train"])
+        lines["tokenizer"], facts["tokenizer"] = _vocabulary(processor, config)
+    if task.pictures:
+        lines["processor"] = task.reads_as(processor)
     lines["disk"], facts["disk"] = disk(run, task, data["train"].num_rows)
     for name, text in lines.items():
         say(f"{name:<9} {text}")
@@ -66,7 +72,9 @@ def tokens(
     picked = rows.select(range(0, len(rows), max(1, math.ceil(len(rows) / SAMPLE))))
     # One more than the limit: what reaches it is cut. Nothing longer is ever tokenised.
     encode = task.encode(processor, limit if task.splits else limit + 1)
-    lengths = np.array(encode({n: picked[n][:] for n in picked.column_names if n != "label"})["length"])
+    lengths = np.array(
+        encode({n: picked[n][:] for n in picked.column_names if n != "label" and n not in task.carried})["length"]
+    )
     cut = int((lengths > limit).sum())
     half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95]))
     if task.splits:
@@ -163,7 +171,7 @@ def _sizes(run: Run, task: Any) -> tuple[int, int] | None:
 
 def _vocabulary(processor: Any, config: Any) -> tuple[str, dict[str, int]]:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    ids = max(processor.get_vocab().values(), default=0) + 1
+    ids = max(tokenizer_in(processor).get_vocab().values(), default=0) + 1
     rows = getattr(text, "vocab_size", None)
     facts = {"ids": ids, **({"embeddings": rows} if rows else {})}
     return f"{count(ids)} ids" + (f" for {count(rows)} embeddings" if rows else ""), facts

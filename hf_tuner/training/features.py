@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Image
 from torch import nn
 
 from hf_tuner.console import warn
+from hf_tuner.data.fingerprint import picture_digest
 from hf_tuner.data.places import own_cache
 from hf_tuner.data.seals import remove, seal, whole
 from hf_tuner.evaluation.loop import batches_by_length, take, to_device
@@ -28,7 +30,7 @@ class Features:
     """States of the frozen model: float32 arrays [rows, hidden]."""
 
     mean: np.ndarray
-    """Mean over the tokens of each row of the body's last states: what the probe reads."""
+    """Mean over the tokens, patches or pixels of each row of the body's last states: what the probe reads."""
     entry: np.ndarray
     """What the head's last linear layer reads."""
 
@@ -66,9 +68,11 @@ class Reader:
         states, entry = self.seen.pop("states").float(), self.seen.pop("entry").float()
         if entry.dim() == 3:
             entry = _chosen(entry, logits, self.last)
+        if states.dim() == 4:  # channels of an image: [rows, channels, height, width]
+            states = states.flatten(2).transpose(1, 2)
         if entry is None or entry.dim() != 2 or states.dim() != 3:
             return None
-        mask = batch["attention_mask"][..., None].to(states.dtype)
+        mask = batch.get("attention_mask", torch.ones(states.shape[:2], device=states.device))[..., None]
         if mask.shape[1] != states.shape[1]:
             return None
         return (states * mask).sum(1) / mask.sum(1), entry
@@ -118,11 +122,13 @@ def last_linears(bare: Any, head: tuple[str, ...]) -> tuple[nn.Linear | None, nn
 def cached(reader: Reader, rows: Any, collate: Callable, key: Sequence[str]) -> tuple[Features | None, bool]:
     """Features from the cache when the same model and rows were seen before, and whether they were.
 
-    The key is content: what `key` says of the model, and the token ids.
+    The key is content: what `key` says of the model and its processor, and the token ids or pictures.
     """
     digest = hashlib.sha256("\n".join(key).encode())
-    for ids in rows.with_format(None)["input_ids"]:
+    for ids in rows.with_format(None)["input_ids"] if "input_ids" in rows.column_names else ():
         digest.update(np.asarray(ids, np.int32).tobytes() + b"|")
+    for name in (name for name in rows.column_names if isinstance(rows.features[name], Image)):
+        digest.update(picture_digest(rows.select_columns(name)))
     path = cache_folder() / f"{digest.hexdigest()[:32]}.npz"
     state = whole(path)
     if state:

@@ -16,7 +16,8 @@ from hf_tuner.evaluation.predict import encoded
 from hf_tuner.evaluation.reference import with_start
 from hf_tuner.evaluation.verify import held_rows, same_predictions
 from hf_tuner.hub.manifest import FILE
-from hf_tuner.models.load import bare_model, max_length, share_padding
+from hf_tuner.models.load import bare_model
+from hf_tuner.models.processors import max_length, share_padding
 from hf_tuner.models.save import save_model, write_files
 from hf_tuner.report.report import Report
 from hf_tuner.training.arguments import effective, settle_rate, training_arguments
@@ -148,7 +149,7 @@ def _untrained(
         raise UsageError(f"--streaming: this setting of {run.task} sets the model beside its start, which is computed for all "
                          "rows before training; leave --streaming out")  # fmt: skip
     with arguments.main_process_first():
-        start = way_in(run, task, model, rows.collate, rows.ready)
+        start = way_in(run, task, model, rows.collate, rows.ready, rows.processor)
     before = _keep(task, model, rows.collate, rows.ready, arguments) if task.before else {}
     before = _readable(task, before, rows.processor)
     ready = with_start(task, model, rows.ready, rows.collate, arguments.per_device_eval_batch_size)

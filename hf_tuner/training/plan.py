@@ -11,8 +11,9 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, duration, say, table
 from hf_tuner.data.load import load_data
-from hf_tuner.models.load import bare_model, load_processor, load_task, max_length, sketch_model, whole_head
+from hf_tuner.models.load import bare_model, sketch_model, whole_head
 from hf_tuner.models.pooling import freeze_mean, layer_name
+from hf_tuner.models.processors import load_processor, load_task, max_length
 from hf_tuner.models.restore import task_class
 from hf_tuner.models.targets import find_targets
 from hf_tuner.training.arguments import training_arguments

@@ -150,10 +150,16 @@ def _details(run: Run, results: Measured, main: str | None) -> dict[str, Any]:
     if main is None:
         return details
     kept, ready, rows = results.kept[main], results.ready[main], results.data[main]
+    shown = {
+        "errors": task.worst(kept, ready, rows, results.processor),
+        "drawn": task.drawn(kept, ready, rows, results.processor),
+    }
     if not task.probes:
-        return details | task.details(kept, ready, rows) | {"errors": task.worst(kept, ready, rows, results.processor)}
+        return details | task.details(kept, ready, rows) | shown
     references = np.asarray(ready.with_format(None)["labels"])
-    return details | describe(task.problem, np.asarray(kept), references, task.label_names, rows["text"][:])
+    texts = rows[task.texts[0]][:] if task.texts else ()
+    found = describe(task.problem, np.asarray(kept), references, task.label_names, texts)
+    return details | {name: value for name, value in shown.items() if value} | found
 
 
 def _shape(model: Any) -> dict[str, Any]:

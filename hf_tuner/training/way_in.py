@@ -1,5 +1,6 @@
 """The frozen probe beside every run, and the probe as the way in for a new head."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
 from hf_tuner.models.fingerprint import weights_digest
 from hf_tuner.models.load import bare_model
+from hf_tuner.models.processors import tokenizer_in
 from hf_tuner.tasks._labels import majority_logits
 from hf_tuner.training.features import Features, Reader, cached, last_linears
 from hf_tuner.training.probe import fit_linear, fit_probe, write_head
@@ -37,7 +39,7 @@ class WayIn:
     thing that it takes away on the training rows. 0 for a head that starts from noise, 1 for one that was trained."""
 
 
-def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, Any]) -> WayIn:
+def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, Any], processor: Any) -> WayIn:
     """Fit the probe, and the head where the run asks for it, on at most `run.probe_rows` training rows.
 
     `data` maps splits to encoded rows. A method that is trained by the way in sees every training row. Raises
@@ -62,7 +64,7 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     if run.probe_rows == 0 and not wanted:
         return WayIn({}, False, "none: --probe-rows 0", start)
     rows = data["train"] if whole or not run.probe_rows else sample(data["train"], run.probe_rows, run.seed)
-    features = _read(model, {"train": rows, **{s: d for s, d in data.items() if s != "train"}}, collate)
+    features = _read(model, {"train": rows, **{s: d for s, d in data.items() if s != "train"}}, collate, processor)
     if features is None:
         if whole or run.way_in == "probe":
             raise UsageError(
@@ -155,11 +157,18 @@ def sample(rows: Any, count: int, seed: int) -> Any:
     return keep(rows, np.sort(index))
 
 
-def _read(model: Any, splits: dict[str, Any], collate: Callable) -> dict[str, Features] | None:
+def _settings(processor: Any) -> str:
+    """How an image processor makes numbers of pictures, as text."""
+    plain = {name: value for name, value in processor.to_dict().items() if not callable(value)}
+    return f"{type(processor).__name__} {json.dumps(plain, sort_keys=True, default=str)}"
+
+
+def _read(model: Any, splits: dict[str, Any], collate: Callable, processor: Any) -> dict[str, Features] | None:
     reader = Reader(model, model.tuner_notes["head"])
     if not reader.possible:
         return None
     key = [type(reader.bare).__name__, str(reader.bare.dtype), weights_digest(reader.bare)]
+    key += [_settings(processor)] if tokenizer_in(processor) is None else []
     found: dict[str, Features] = {}
     hits = []
     for split, rows in splits.items():

@@ -23,6 +23,8 @@ PIXELS = 100_000_000
 """Most pixels of an image, read from its header: what is decoded takes three bytes for each."""
 BYTES = 500_000_000
 """Largest image file."""
+ORIENTATION, TURNED = 274, (5, 6, 7, 8)
+"""The EXIF tag, and the values that swap width and height."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff")
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 """What is decoded, whatever a file is called (MPO by its JPEG reader): for PostScript Pillow would start a program."""
@@ -34,15 +36,18 @@ SMALL = (64, 64)
 
 @dataclass(frozen=True)
 class Look:
-    """What one image file is: size, format and mode as they are stored, a digest of its bytes; or what is wrong."""
+    """What one image is: size as a person sees it, format and mode as stored, a digest of its bytes; or what is wrong."""
 
     path: Path
+    """Empty for bytes."""
     width: int = 0
     height: int = 0
     format: str = ""
     mode: str = ""
     digest: str = ""
     fault: str = ""
+    likeness: tuple[int, ...] = ()
+    """Equal for images that look the same: brightness gradients of a 16 × 16 picture, and the mean colour."""
 
 
 def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
@@ -63,28 +68,47 @@ def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
             raise UsageError(f"{name}: {_cause(source, error)}") from error
 
 
-def look_at(path: Path, *, pixels: int = PIXELS) -> Look:
-    """Decode a file to see that it is whole. Nothing is raised for bad images: `fault` says it."""
+def look_at(source: Path | bytes, *, pixels: int = PIXELS) -> Look:
+    """Decode a file, or bytes, to see that it is whole. Nothing is raised for bad images: `fault` says it."""
+    path = source if isinstance(source, Path) else Path()
     try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            return Look(path, fault="no regular file")
-        if state.st_size == 0:
+        if isinstance(source, Path) and (fault := _no_file(source)):
+            return Look(path, fault=fault)
+        data = source.read_bytes() if isinstance(source, Path) else source
+        if not data:
             return Look(path, fault="empty (0 bytes)")
-        if state.st_size > BYTES:
-            return Look(path, fault=f"{count(state.st_size // 10**6)} MB; at most {count(BYTES // 10**6)}")
-        data = path.read_bytes()
         with _opened(io.BytesIO(data), pixels) as image:
             width, height = image.size
             kind, mode = str(image.format), image.mode
+            if image.getexif().get(ORIENTATION) in TURNED:
+                width, height = height, width
             if image.format == "JPEG":
                 image.draft("RGB", SMALL)
             image.load()  # `verify` passes files that are cut short
+            likeness = _likeness(image)
     except _Refused as error:
         return Look(path, fault=str(error))
     except BROKEN as error:
-        return Look(path, fault=_cause(path, error))
-    return Look(path, width, height, kind, mode, hashlib.sha256(data).hexdigest())
+        return Look(path, fault=_cause(source, error))
+    return Look(path, width, height, kind, mode, hashlib.sha256(data).hexdigest(), likeness=likeness)
+
+
+def _no_file(path: Path) -> str:
+    """Why a path is no file that is read, in a few words; "" when it is one."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        return "no regular file"
+    return f"{count(state.st_size // 10**6)} MB; at most {count(BYTES // 10**6)}" if state.st_size > BYTES else ""
+
+
+def _likeness(image: Any) -> tuple[int, ...]:
+    """What stays the same when a picture is stored in another format or size (a difference hash, and rough colours)."""
+    import numpy as np
+
+    small = np.asarray(image.convert("RGB").resize((17, 16)), np.int16)
+    grey = small.sum(axis=2)
+    bits = np.packbits(grey[:, 1:] > grey[:, :-1] + 6)
+    return int.from_bytes(bits.tobytes(), "big"), *(int(v) // 16 for v in small.mean(axis=(0, 1)))
 
 
 def require_pillow() -> None:

@@ -1,0 +1,202 @@
+"""Rows with pictures: folders of images as rows, paths as pictures, and one look at every picture before training.
+
+A picture in a row is {"bytes", "path"}, as `datasets.Image(decode=False)` holds it; nothing decodes it before it is
+needed.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+
+from hf_tuner.console import Progress, count
+from hf_tuner.data.image_folders import picture_files
+from hf_tuner.data.splits import keep
+from hf_tuner.errors import UsageError
+from hf_tuner.pictures import Look, look_at, quiet_pillow, require_pillow
+
+AHEAD = 256
+"""Pictures that are looked at together."""
+LISTED = 5
+Place = Callable[[str, int], str]
+"""Split and row (from 0) in words: file and row."""
+
+
+def read_picture_folder(folder: Path, *, follow_symlinks: bool = False) -> tuple[dict[str, Dataset], list[str]]:
+    """The pictures of class folders (perhaps in train/, test/ …) as rows of image and label, and notes.
+
+    Raises UsageError for links out of the folder and for a folder without class folders.
+    """
+    wanted, notes = picture_files(folder, follow_symlinks=follow_symlinks)
+    names = list(dict.fromkeys(name for classes in wanted.values() for name, files in classes.items() if files))
+    features = Features({"image": Image(decode=False), "label": ClassLabel(names=names)})
+    splits = {}
+    for split, classes in wanted.items():
+        pairs = [(str(path), name) for name, files in classes.items() for path in files]
+        pictures = [{"bytes": None, "path": path} for path, _ in pairs]
+        labels = [names.index(name) for _, name in pairs]
+        splits[split] = Dataset.from_dict({"image": pictures, "label": labels}, features=features)
+    return splits, notes
+
+
+def undecoded(rows: Dataset) -> Dataset:
+    """The same rows, whose pictures stay as they are stored."""
+    for name, feature in rows.features.items():
+        if isinstance(feature, Image) and feature.decode:
+            rows = rows.cast_column(name, Image(decode=False))
+        elif isinstance(getattr(feature, "feature", None), Image):
+            rows = rows.cast_column(name, type(feature)(Image(decode=False)))
+    return rows
+
+
+def with_pictures(rows: Dataset, columns: Sequence[str], folder: Path | None) -> Dataset:
+    """The same rows, with columns that hold paths as pictures; paths are relative to `folder`.
+
+    Raises UsageError for text that comes from elsewhere than this machine (`folder` None), and for a column that holds
+    neither pictures nor paths.
+    """
+    for name in columns:
+        feature = rows.features[name]
+        if isinstance(feature, Image):
+            continue
+        stored = isinstance(feature, dict) and set(feature) == {"bytes", "path"}  # as JSON Lines hold it
+        if not stored and (not isinstance(feature, Value) or feature.dtype not in ("string", "large_string")):
+            raise UsageError(f'column "{name}" holds {feature}; expected pictures, or paths of pictures')
+        if folder is None:
+            raise UsageError(f'column "{name}" holds text; paths are read for data on this machine only')
+        given = [value["path"] if stored and value else value for value in rows[name][:]]
+        paths = [{"bytes": None, "path": str(folder / text) if text else None} for text in given]
+        made = Dataset.from_dict({name: paths}, features=Features({name: Image(decode=False)}))
+        place = rows.column_names
+        rows = rows.remove_columns(name).add_column(name, made.data.column(name), feature=Image(decode=False))
+        rows = rows.select_columns(place)
+    return rows
+
+
+def looked_at(
+    data: DatasetDict, columns: Sequence[str], place: Place, *, skip_bad: bool, drop_leaked: bool
+) -> tuple[DatasetDict, "Seen"]:
+    """Every picture decoded once; rows get `width` and `height` of the first column's, upright.
+
+    With `skip_bad`, rows with a picture that cannot be used are left out, with `drop_leaked` training rows whose picture
+    stands in another split.
+    """
+    require_pillow()
+    seen = Seen()
+    total = sum(rows.num_rows for rows in data.values()) * len(columns)
+    progress = Progress("looking at the pictures", total)
+    looks: dict[str, list[list[Look]]] = {}
+    with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for split, rows in data.items():
+            looks[split] = [list(_looks(pool, rows, name, progress)) for name in columns]
+    progress.end()
+    result = {}
+    for split, rows in data.items():
+        good = [all(not one.fault for one in row) for row in zip(*looks[split], strict=True)]
+        seen.bad(split, looks[split], place, skip_bad)
+        index = np.flatnonzero(good) if skip_bad else np.arange(rows.num_rows)
+        kept = [[each[i] for i in index] for each in looks[split]]
+        rows = keep(rows, index) if len(index) < rows.num_rows else rows
+        result[split] = _with_sizes(rows, kept[0])
+        seen.looks[split] = kept[0]
+    seen.compare(place)
+    if drop_leaked and seen.leaked:
+        index = np.array([i for i in range(result["train"].num_rows) if i not in seen.leaked], np.int64)
+        result["train"] = keep(result["train"], index)
+        seen.warnings.append(
+            f"{count(len(seen.leaked))} training pictures left out, as in another split too (--drop-leaked)"
+        )
+    return DatasetDict(result), seen
+
+
+class Seen:
+    """What the look at all pictures found: errors, warnings, lines for the screen and facts."""
+
+    def __init__(self) -> None:
+        self.looks: dict[str, list[Look]] = {}
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+        self.facts: dict[str, Any] = {}
+        self.leaked: set[int] = set()
+        """Training rows whose picture stands in another split too."""
+
+    def bad(self, split: str, looks: Sequence[Sequence[Look]], place: Place, skip: bool) -> None:
+        """Note the pictures of a split that cannot be used."""
+        found = [(i, one) for each in looks for i, one in enumerate(each) if one.fault]
+        if not found:
+            return
+        named = ", ".join(f"{_name(one) or place(split, i)} ({one.fault})" for i, one in found[:LISTED])
+        more = ", …" if len(found) > LISTED else ""
+        said = f"{split}: {count(len(found))} of {count(len(looks[0]))} pictures cannot be used: {named}{more}"
+        (self.warnings if skip else self.errors).append(
+            f"{said}; left out" if skip else f"{said}; --skip-bad leaves them out"
+        )
+        self.facts["bad"] = self.facts.get("bad", 0) + len(found)
+
+    def compare(self, place: Place) -> None:
+        """Find pictures that stand in train and in another split, or twice in train, by how they look."""
+        first: dict[tuple[int, ...], int] = {}
+        twice = 0
+        for i, one in enumerate(self.looks.get("train", [])):
+            twice += first.setdefault(one.likeness, i) != i if one.digest else 0
+        self.facts["duplicates"] = twice
+        if twice:
+            self.warnings.append(f"train: {count(twice)} pictures look like another of train")
+        for split, looks in self.looks.items():
+            same = [(i, first[one.likeness]) for i, one in enumerate(looks) if one.likeness in first and one.digest]
+            if split == "train" or not same:
+                continue
+            self.leaked.update(j for _, j in same)
+            i, j = same[0]
+            self.warnings.append(
+                f"{split}: {count(len(same))} of {count(len(looks))} pictures look the same as one of train "
+                f"({_name(looks[i]) or place(split, i)} = {_name(self.looks['train'][j]) or place('train', j)}): results on "
+                "them flatter the model; --drop-leaked leaves them out of train"
+            )
+        self.facts["leaked"] = len(self.leaked)
+
+    def line(self) -> str:
+        """Formats and sizes of all pictures, for the screen."""
+        every = [one for looks in self.looks.values() for one in looks if not one.fault]
+        if not every:
+            return "none"
+        kinds: dict[str, int] = {}
+        for one in every:
+            kinds[one.format] = kinds.get(one.format, 0) + 1
+        ordered = sorted(every, key=lambda one: one.width * one.height)
+        shown = ", ".join(f"{name} {count(n)}" for name, n in sorted(kinds.items(), key=lambda pair: -pair[1]))
+        small, half, large = ordered[0], ordered[len(ordered) // 2], ordered[-1]
+        if (small.width, small.height) == (large.width, large.height):
+            return f"{shown}; all {small.width} × {small.height} pixels"
+        return (f"{shown}; {small.width} × {small.height} to {large.width} × {large.height} pixels, "
+                f"half up to {half.width} × {half.height}")  # fmt: skip
+
+
+def _looks(pool: ThreadPoolExecutor, rows: Dataset, name: str, progress: Progress) -> Iterator[Look]:
+    for batch in rows.select_columns(name).iter(AHEAD):
+        values: Mapping[str, Sequence[Any]] = batch
+        yield from pool.map(_look, values[name])
+        progress.begun += len(values[name])
+        progress.at(progress.begun, f"{progress.begun:,} pictures")
+
+
+def _look(value: Mapping[str, Any] | None) -> Look:
+    if not value or (value.get("bytes") is None and not value.get("path")):
+        return Look(Path(), fault="no picture")
+    data = value.get("bytes")
+    return look_at(data if data is not None else Path(value["path"]))
+
+
+def _name(look: Look) -> str:
+    return look.path.name
+
+
+def _with_sizes(rows: Dataset, looks: Sequence[Look]) -> Dataset:
+    plain = rows.remove_columns([name for name in ("width", "height") if name in rows.column_names])
+    for name in ("width", "height"):
+        plain = plain.add_column(name, np.array([getattr(one, name) for one in looks], np.int64))
+    return plain

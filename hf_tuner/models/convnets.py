@@ -1,0 +1,58 @@
+"""What convolutional networks need: batch norms whose statistics are looked after, and settings that mean what they say."""
+
+from typing import Any
+
+from torch import nn
+
+from hf_tuner.console import say
+from hf_tuner.errors import UsageError
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+KEPT = 0.5
+"""Above this a dropout or a momentum was meant as the share that is kept: MobileNetV1 and V2 were converted so."""
+MOMENTUM = 0.1
+
+
+def sane_config(config: Any) -> Any:
+    """The configuration with a dropout that leaves something over.
+
+    transformers gives MobileNetV1 and V2 a classifier dropout of 0.999 and 0.8, which TensorFlow meant as the share that
+    is kept.
+    """
+    dropout = getattr(config, "classifier_dropout_prob", None)
+    if dropout is not None and dropout > KEPT:
+        config.classifier_dropout_prob = round(1 - dropout, 6)
+    return config
+
+
+def settle_norms(model: Any, policy: str, saves: str, trainable: bool) -> str:
+    """Make the batch norms of a bare model follow a policy, and return it; "none" when there are none.
+
+    train: statistics follow the batches; eval: they stay, weight and bias train; frozen: nothing of them changes. auto
+    is eval for adapters, whose files hold no statistics. A momentum that would forget all but the last batch is set to 0.1
+    (torch weighs the new batch with it). Raises UsageError for adapters with "train".
+    """
+    norms = [m for m in model.modules() if isinstance(m, NORMS) and m.track_running_stats]
+    if not norms:
+        return "none"
+    for norm in norms:
+        if norm.momentum is not None and norm.momentum > KEPT:
+            norm.momentum = MOMENTUM
+    chosen = policy if policy != "auto" else "train" if saves == "model" and trainable else "eval"
+    if chosen == "train" and saves == "adapter":
+        raise UsageError(
+            "--batch-norm train: an adapter's files hold no running statistics; use eval, or --method full"
+        )
+    if chosen == "frozen":
+        for norm in norms:
+            norm.requires_grad_(False)
+    if chosen in ("eval", "frozen"):
+        model.register_forward_pre_hook(lambda module, inputs: _still(norms))
+    say(f"batchnorm {chosen}: {len(norms)} layers" + ("" if chosen == "train" else ", statistics stay"))
+    return chosen
+
+
+def _still(norms: list[Any]) -> None:
+    """Before every forward pass: the Trainer switches the whole model to training at every step."""
+    for norm in norms:
+        norm.eval()

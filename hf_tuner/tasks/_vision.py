@@ -1,0 +1,92 @@
+"""What tasks that read pictures share: decoding, augmentation by a seed of its own for each row, pixels for the model."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hf_tuner import catalog
+from hf_tuner.pictures import open_image
+from hf_tuner.tasks._task import Task
+
+PICTURES = ("image", "img", "picture", "photo", "pixel_values", "image_path", "img_path", "path", "file_name", "filename",
+            "file", "image_file", "url")  # fmt: skip
+"""Names that a column of pictures, or of their paths, goes by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureTask(Task):
+    """A task whose rows have a picture in the column `image`."""
+
+    processor: ClassVar[str] = "AutoImageProcessor"
+    carried: ClassVar[tuple[str, ...]] = ("image",)
+    pictures: ClassVar[tuple[str, ...]] = ("image",)
+    texts: ClassVar[tuple[str, ...]] = ()
+
+    def reads_as(self, processor: Any) -> str:
+        """Size and normalisation of what the model gets."""
+        height, width = input_size(processor)
+        return f"{type(processor).__name__}: {width} × {height} pixels"
+
+
+def decoded(value: Mapping[str, Any]) -> Any:
+    """The RGB PIL image of a picture's {"bytes", "path"}. Raises UsageError for what is no whole picture."""
+    return open_image(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
+
+
+def input_size(processor: Any) -> tuple[int, int]:
+    """Height and width of what a processor gives, from its settings; (0, 0) where they depend on the picture."""
+    for name in ("crop_size", "size"):
+        size = getattr(processor, name, None)
+        if not size or (name == "crop_size" and not getattr(processor, "do_center_crop", False)):
+            continue
+        given = (
+            size
+            if isinstance(size, Mapping)
+            else {k: getattr(size, k, None) for k in ("height", "width", "shortest_edge")}
+        )
+        if given.get("height") and given.get("width"):
+            return int(given["height"]), int(given["width"])
+        if given.get("shortest_edge"):
+            return int(given["shortest_edge"]), int(given["shortest_edge"])
+    return 0, 0
+
+
+def seeded(seed: int, epoch: int, row: int) -> int:
+    """A seed of its own for each row and epoch: nothing depends on which worker meets a row, or in which order."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {epoch} {row}".encode()).digest()[:8], "big") >> 1
+
+
+def augmenter(name: str, size: tuple[int, int], seed: int) -> Callable[[Any, Mapping[str, Any]], Any] | None:
+    """The augmentation `name` as a function of a picture (or pixels with boxes and masks) and its row; None for none.
+
+    Only rows for training, which have an epoch, are changed. `size` is height and width of what comes out.
+    """
+    if name == "none":
+        return None
+    change = catalog.load("augment", name).transform(size)
+
+    def augmented(picture: Any, row: Mapping[str, Any]) -> Any:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeded(seed, int(row["epoch"]), int(row["row"])))
+            return change(picture)
+
+    return augmented
+
+
+def labelled_pixels(
+    processor: Any, augment: Callable[[Any, Mapping[str, Any]], Any] | None
+) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
+    """A function from rows to pixel values [rows, channels, height, width], augmented where rows are for training."""
+
+    def pixels(rows: Sequence[Mapping[str, Any]]) -> Any:
+        pictures = [decoded(row["image"]) for row in rows]
+        if augment is None or "epoch" not in rows[0]:
+            return processor(pictures, return_tensors="pt")["pixel_values"]
+        changed = [augment(picture, row) for picture, row in zip(pictures, rows, strict=True)]
+        return processor(changed, return_tensors="pt", do_resize=False, do_center_crop=False)["pixel_values"]
+
+    return pixels
