@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Weighted = Callable[[Any], Any]
 """A score as a function of row weights, [samples, rows] → [samples]: how often each row was drawn."""
 CHARACTERS_PER_TOKEN = 20
-"""Texts are cut at this many characters per allowed token before tokenising: a 1 MB row must not cost minutes."""
+"""Texts are cut at so many characters per allowed token before tokenising: a 1 MB row must not cost minutes."""
 
 
 class RowError(ValueError):
@@ -37,7 +37,7 @@ class EmptyRow(RowError):
 
 
 class BlankRow(EmptyRow):
-    """A row with nothing in it where that is usual, as between the paragraphs of raw text: left out without ado."""
+    """A row with nothing in it where that is usual, as between paragraphs of raw text: left out without ado."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Task:
     """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
     for language models, whose output layer is pretrained and stays."""
     processor: ClassVar[str] = "AutoTokenizer"
-    """The auto class of what rows are read with: AutoTokenizer, AutoImageProcessor, or AutoProcessor for both."""
+    """Auto class of what rows are read with: AutoTokenizer, AutoImageProcessor, or AutoProcessor for both."""
     carried: ClassVar[tuple[str, ...]] = ()
     """Canonical columns that reach `collate` as they are, such as {"bytes", "path"}; `convert` and `encode` see none."""
     pictures: ClassVar[tuple[str, ...]] = ()
@@ -213,10 +213,6 @@ class Task:
     def config_options(self) -> dict[str, Any]:
         """Keyword arguments of the model's configuration."""
         return {}
-
-    def reads_as(self, processor: Any) -> str:
-        """What the processor makes of a picture, for the screen."""
-        return ""
 
     def dress(self, processor: Any) -> str:
         """Change the processor (in place) into one that this task reads with, such as by a chat template.
@@ -337,7 +333,7 @@ class Task:
         return replace(self, **{name: _setting(name, value, known) for name, value in settings.items()})
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> "list[Drawn]":
-        """Pictures for the report's page, beside its plots: worst answers, boxes, overlays."""
+        """Pictures for the report's page: worst answers, boxes, overlays."""
         return []
 
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
