@@ -36,7 +36,7 @@ def test_every_task_has_a_tiny_set_up_and_a_recipe() -> None:
     assert tiny_tasks.names() == TASKS == catalog.names("recipes")
 
 
-@pytest.mark.parametrize("task, method", cells())
+@pytest.mark.parametrize("task, method", list(cells()))
 def test_method_trains_and_reloads_to_the_same_bits_or_says_why_not(
     task: str, method: str, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
