@@ -30,9 +30,12 @@ from hf_tuner.evaluation.predict import encoded
 from hf_tuner.launching import quiet, read_recipe
 from hf_tuner.models.load import bare_model, load_model
 from hf_tuner.models.processors import load_processor, max_length
-from hf_tuner.training.arguments import bf16_is_native, training_arguments
+from hf_tuner.training.arguments import bf16_is_native, effective, training_arguments
 from hf_tuner.training.batching import Rows
+from hf_tuner.training.checkpoints import Store
 from hf_tuner.training.objective import objective
+from hf_tuner.training.resume import identity
+from hf_tuner.training.signals import CleanStop
 from hf_tuner.training.trainer import TunerTrainer
 
 Made = tuple[Any, Any, Any, int]
@@ -141,7 +144,8 @@ def ours(run: Run, made: Made) -> float:
     trainer = TunerTrainer(run, task, arguments, model, task.collate(processor), {"train": ready})
     for callback in (transformers.PrinterCallback, transformers.ProgressCallback):
         trainer.remove_callback(callback)
-    return timed(trainer.train)
+    store = Store(run.folder, identity(run, task, model, ready, effective(arguments)), 1)
+    return timed(lambda: trainer.complete(store, None, CleanStop()))
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -121,13 +121,13 @@ def test_ten_thousand_files_are_looked_at_in_time(tmp_path: Path) -> None:
     assert "cat 2,002" in said.text
 
 
-def test_training_on_a_folder_of_images_is_refused(tmp_path: Path) -> None:
-    """One sentence says that no task reads images, and what can be done."""
+def test_training_a_task_of_texts_on_a_folder_of_images_is_refused(tmp_path: Path) -> None:
+    """One sentence says which task reads images."""
     from hf_tuner.config import Run
     from hf_tuner.data.load import load_data
     from hf_tuner.tasks.text_classification import TextClassification
 
-    with pytest.raises(UsageError, match="no task reads images yet; `hf-tuner check"):
+    with pytest.raises(UsageError, match="text-classification does not read: --task image-classification"):
         load_data(Run(dataset=str(good(tmp_path)), output_dir=str(tmp_path / "run")), TextClassification)
 
 

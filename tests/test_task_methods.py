@@ -1,6 +1,7 @@
 """Every method for every task: trains two updates, saves, and reloads to the same bits, or is refused with the reason."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,25 @@ from hf_tuner.models.restore import restore
 
 TASKS = catalog.names("tasks")
 METHODS = catalog.names("methods")
+EVERYWHERE = ("full", "lora", "qlora", "head-only")
+WHOLE = ("text-classification", "causal-lm", "image-classification")
+PART = 4
+"""Of the other cells, one in so many is among the quick tests, each method with other tasks."""
+
+
+def cells() -> Iterator[Any]:
+    """Every task with every method; `make support` and `make test-all` run them all."""
+    for i, task in enumerate(TASKS):
+        for j, method in enumerate(METHODS):
+            quick = method in EVERYWHERE or task in WHOLE or (i + j) % PART == 0
+            yield pytest.param(task, method, marks=() if quick else pytest.mark.slow)
 
 
 def test_every_task_has_a_tiny_set_up_and_a_recipe() -> None:
     assert tiny_tasks.names() == TASKS == catalog.names("recipes")
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task, method", list(cells()))
 def test_method_trains_and_reloads_to_the_same_bits_or_says_why_not(
     task: str, method: str, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,10 @@ from hf_tuner.data import splits, store
 from hf_tuner.data.audit import Audit, as_text, audit, clean
 from hf_tuner.data.columns import also_possible, describe, match_columns
 from hf_tuner.data.files import Reading
+from hf_tuner.data.image_folders import is_image_folder
 from hf_tuner.data.layouts import ROW, convert, has_layout, layout_of
 from hf_tuner.data.picture_rows import Seen, looked_at, with_pictures
-from hf_tuner.data.sources import Raw, parse, read
+from hf_tuner.data.sources import Raw, Source, parse, read
 from hf_tuner.data.streams import Stream, read_stream, require_streamable
 from hf_tuner.data.texts import TEXTS, check_texts, without_leaks
 from hf_tuner.errors import UsageError
@@ -39,6 +40,7 @@ def load_data(run: Run, task: type) -> DatasetDict:
     notes: list[str] = []
     with no_bars():
         source, reading = parse(run.dataset, run.dataset_config), Reading(run.encoding, run.separator)
+        _require_texts(source, task)
         require_streamable(run)
         raw, rest = read_stream(source, reading) if run.streaming else (read(source, reading), None)
         numbers = _Numbers()
@@ -201,6 +203,13 @@ def _completed(rows: dict[str, Dataset], run: Run, task: type, notes: list[str])
     data = splits.complete(rows, run, notes)
     texts = getattr(task, "texts", TEXTS)
     return without_leaks(data, notes, texts) if run.drop_leaked and texts else data
+
+
+def _require_texts(source: Source, task: type) -> None:
+    """Raise UsageError for a folder of images and a task that reads texts."""
+    if source.path is not None and not getattr(task, "pictures", ()) and is_image_folder(source.path):
+        name = getattr(task, "name")  # noqa: B009 - declared by convention
+        raise UsageError(f"{source.path} holds images, which {name} does not read: --task image-classification does")
 
 
 class _Numbers:
