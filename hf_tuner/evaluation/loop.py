@@ -1,6 +1,7 @@
 """What a model gives for encoded rows: batches of similar length, answers in row order, only what a task needs is kept."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -46,20 +47,35 @@ def keep_outputs(
     parts: list[tuple[np.ndarray, Kept]] = []
     try:
         with torch.inference_mode():
-            for number, index in enumerate(batches_by_length(rows, batch_size)):
+            mine = (i for n, i in enumerate(batches_by_length(rows, batch_size)) if n % world == rank)
+            for index, batch in _ahead(mine, lambda index: collate(take(rows, index))):
                 each()
-                if number % world == rank:
-                    parts.append((index, outputs(model, to_device(collate(take(rows, index)), device))))
-                if number == 0 and parts:
+                parts.append((index, outputs(model, to_device(batch, device))))
+                if len(parts) == 1:
                     _require_room(parts[0][1], len(rows))
     finally:
         model.train(was_training)
     return _joined(_gathered(parts, world), len(rows))
 
 
+def _ahead(
+    batches: Iterator[np.ndarray], make: Callable[[np.ndarray], dict[str, Any]]
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Row indices with their batch, the next one made while a model looks at this one: decoding pictures takes as long."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: tuple[np.ndarray, Future] | None = None
+        for index in batches:
+            coming = index, pool.submit(make, index)
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = coming
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
+
+
 def keep_told(what: str, model: Any, rows: Any, collate: Callable, outputs: Callable, batch_size: int) -> Kept:
     """As `keep_outputs`, which says how far it is when it takes long: writing texts does."""
-    progress = Progress(what, -(-len(rows) // batch_size))
+    progress = Progress(what, -(-len(rows) // (batch_size * _rank_and_world()[1])))
     kept = keep_outputs(model, rows, collate, outputs, batch_size, each=progress.step)
     progress.end()
     return kept
