@@ -5,12 +5,13 @@ over pictures, so that drawing pictures anew is exact. A class that is neither e
 pictures counts for no mean, as in the COCO-Stuff and ADE20K benchmarks (Long et al. 2015, arXiv 1411.4038).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from hf_tuner.tasks._task import Weighted
+Weighted = Callable[[Any], Any]
+"""A score as a function of row weights, [samples, rows] → [samples]."""
 
 
 def tallies(pairs: Iterable[tuple[Any, Any]], classes: int) -> tuple[Any, Any, Any]:

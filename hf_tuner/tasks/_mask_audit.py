@@ -30,7 +30,8 @@ def found_in(data: Mapping[str, Any]) -> Found:
 
 def mask_findings(data: Mapping[str, Any], code_of: Callable[[Found], Code]) -> Findings:
     """Findings of the rows' masks; `code_of` says what their numbers mean. Raises UsageError where nothing can be learnt."""
-    result, found = Findings(), {}
+    result = Findings()
+    found: dict[str, dict[int, int]] = {}
     held: dict[str, list[dict[int, int]]] = {}
     for split, rows in data.items():
         total, each = found.setdefault(split, {}), held.setdefault(split, [])

@@ -50,7 +50,9 @@ class Code:
         shown = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
         aside = f" and {', '.join(map(str, self.ignored))} for what is ignored" if self.ignored else ""
         span = f"{min(self.ids)} to {max(self.ids)}" if len(self.ids) > 5 else ", ".join(map(str, self.ids))
-        return f"{shown}, which no class has; expected {span}{aside} (--classes names them, --ignore-index leaves one out)"
+        return (
+            f"{shown}, which no class has; expected {span}{aside} (--classes names them, --ignore-index leaves one out)"
+        )
 
 
 def decoded_mask(value: Mapping[str, Any]) -> Any:
@@ -133,7 +135,9 @@ def _read(path: Path) -> dict[int, str]:
             pairs = [(value, name) for name, value in pairs]
         found = {int(number): str(name) for number, name in pairs}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f'{path} cannot be read as class names ({error}); expected {{"0": "sky", "1": "road"}}') from error
+        raise UsageError(
+            f'{path} cannot be read as class names ({error}); expected {{"0": "sky", "1": "road"}}'
+        ) from error
     if not found or len(set(found.values())) < len(pairs) or min(found) < 0:
         raise UsageError(f'{path}: expected different numbers from 0 and different names: {{"0": "sky", "1": "road"}}')
     return dict(sorted(found.items()))
@@ -167,7 +171,7 @@ def as_png(classes: Any, number: int) -> bytes:
     return stream.getvalue()
 
 
-def sheet(shown: Sequence[tuple[Any, Any, Any]], names: Sequence[str], width: int = 300) -> Any:
+def sheet(shown: Sequence[tuple[Any, Any, Any]], names: Sequence[str], width: int = 240) -> Any:
     """An RGB PIL image: a line for each (picture, expected, predicted) class maps, laid over it, and the classes' colours."""
     import numpy as np
     from PIL import Image, ImageDraw
@@ -185,11 +189,14 @@ def sheet(shown: Sequence[tuple[Any, Any, Any]], names: Sequence[str], width: in
     used = sorted({int(k) for _, *maps in shown for one in maps for k in np.unique(one) if k >= 0})
     columns = 4
     body = np.concatenate(lines).clip(0, 255).astype(np.uint8)
-    whole = Image.new("RGB", (body.shape[1], body.shape[0] + 8 + 18 * -(-len(used) // columns)), "white")
-    whole.paste(Image.fromarray(body), (0, 0))
+    above = 18
+    whole = Image.new("RGB", (body.shape[1], above + body.shape[0] + 8 + 18 * -(-len(used) // columns)), "white")
+    whole.paste(Image.fromarray(body), (0, above))
     draw = ImageDraw.Draw(whole)
+    for place, title in enumerate(("picture", "mask", "answer")):
+        draw.text((place * width + 4, 3), title, fill="black")
     for place, k in enumerate(used):
-        x, y = place % columns * (body.shape[1] // columns) + 4, body.shape[0] + 6 + 18 * (place // columns)
+        x, y = place % columns * (body.shape[1] // columns) + 4, above + body.shape[0] + 6 + 18 * (place // columns)
         draw.rectangle((x, y, x + 11, y + 11), fill=tuple(palette[k].tolist()))
         draw.text((x + 16, y), names[k][:28].encode("latin-1", "replace").decode("latin-1"), fill="black")
     return whole

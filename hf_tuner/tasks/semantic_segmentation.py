@@ -35,7 +35,9 @@ class Config:
         None, "The number in masks of pixels that count for nothing (default: 255 where it is no class; -1: none)."
     )
     reduce_labels: bool = option(False, "0 in masks is background that counts for nothing; classes begin at 1.")
-    augment: str = option("crop", "How training pictures and masks are changed: none, crop (and flip).", ("none", "crop"))
+    augment: str = option(
+        "crop", "How training pictures and masks are changed: none, crop (and flip).", ("none", "crop")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +111,9 @@ class SemanticSegmentation(PictureTask):
     @classmethod
     def restore(cls, saved: Mapping[str, Any]) -> "SemanticSegmentation":
         """The task of a saved run, from its manifest."""
-        lists = {name: tuple(saved[name]) for name in ("ids", "ignored", "pixels")}
-        rest = {name: saved[name] for name in ("reduce_labels", "augment", "seed")}
-        return cls(labels=Labels(**{**saved["labels"], "names": tuple(saved["labels"]["names"])}), **lists, **rest)
+        known: dict[str, Any] = {name: tuple(saved[name]) for name in ("ids", "ignored", "pixels")}
+        known |= {name: saved[name] for name in ("reduce_labels", "augment", "seed")}
+        return cls(labels=Labels(**{**saved["labels"], "names": tuple(saved["labels"]["names"])}), **known)
 
     def manifest(self) -> dict[str, Any]:
         """What `restore` needs, as plain data."""
@@ -277,7 +279,9 @@ class SemanticSegmentation(PictureTask):
         for i, score in order[:WORST]:
             expected, predicted = next(self._pairs([kept[i]], rows.select([i])))
             said = [_told(one, self.label_names) for one in (expected, predicted)]
-            found.append({"text": _name(rows[i]["image"], i), "expected": said[0], "predicted": said[1], "score": score})
+            found.append(
+                {"text": _name(rows[i]["image"], i), "expected": said[0], "predicted": said[1], "score": score}
+            )
         return found
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[Drawn]:
@@ -304,8 +308,10 @@ class SemanticSegmentation(PictureTask):
     @property
     def limits(self) -> tuple[str, ...]:
         """What it cannot do."""
-        return ("It gives every pixel one of its classes, also where none of them is, and does not tell two things of "
-                "one class apart.", "Pictures are brought to one size: details smaller than a few of its pixels are lost.")  # fmt: skip
+        return (
+            "It gives every pixel one of its classes, also where none of them is; two things of a class are not told apart.",
+            "Pictures are brought to one size: details smaller than a few of its pixels are lost.",
+        )
 
     def usage(self, max_length: int) -> Usage:
         """The image processor, the model, and logits as class maps."""
