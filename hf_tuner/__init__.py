@@ -30,6 +30,7 @@ _HOME = {
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
     "ImageClassification": "tasks.image_classification",
+    "SemanticSegmentation": "tasks.semantic_segmentation",
     "MaskedLM": "tasks.masked_lm",
     "MultipleChoice": "tasks.multiple_choice",
     "Reranking": "tasks.reranking",

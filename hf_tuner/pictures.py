@@ -68,6 +68,24 @@ def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
             raise UsageError(f"{name}: {_cause(source, error)}") from error
 
 
+def open_mask(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
+    """The class ids [height, width] of a mask as int64: what the file stores, never colours.
+
+    Palette and 1-bit masks give their indices, grey of 8, 16 and 32 bit its values, a grey mask stored in colour its
+    first channel. Turned as EXIF says. Raises UsageError for a mask in colours, a JPEG (whose values are blurred), and as
+    `open_image` does.
+    """
+    name = str(source) if isinstance(source, Path) else "a mask"
+    with _without_bomb_warning():
+        try:
+            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, pixels) as image:
+                return _ids(_upright(image), str(image.format))
+        except _Refused as error:
+            raise UsageError(f"{name}: {error}") from error
+        except BROKEN as error:
+            raise UsageError(f"{name}: {_cause(source, error)}") from error
+
+
 def look_at(source: Path | bytes, *, pixels: int = PIXELS) -> Look:
     """Decode a file, or bytes, to see that it is whole. Nothing is raised for bad images: `fault` says it."""
     path = source if isinstance(source, Path) else Path()
@@ -165,6 +183,22 @@ def _upright(image: Any) -> Any:
         return ImageOps.exif_transpose(image)
     except (*BROKEN, KeyError, TypeError, ZeroDivisionError):
         return image  # EXIF that cannot be read turns nothing
+
+
+def _ids(image: Any, kind: str) -> Any:
+    import numpy as np
+
+    if kind in ("JPEG", "MPO"):
+        raise _Refused("a mask as JPEG, which blurs class ids; store masks as PNG")
+    values = np.asarray(image)
+    if values.ndim == 3:
+        colours = values[..., :1] if image.mode == "LA" else values[..., :3]
+        if (colours != colours[..., :1]).any():
+            raise _Refused("a mask in colours; expected one number a pixel, its class (grey or palette PNG)")
+        values = colours[..., 0]
+    if image.mode == "F" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        raise _Refused("a mask of fractions; expected one whole number a pixel, its class")
+    return values.astype(np.int64)
 
 
 def _rgb(image: Any) -> Any:

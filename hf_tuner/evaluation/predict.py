@@ -88,13 +88,28 @@ def _rows(task: Any, given: Sequence[Any]) -> Dataset:
 def write_predictions(path: Path, rows: Dataset, predictions: list[dict[str, Any]], probabilities: bool) -> None:
     """Write the input's columns and the answers: one JSON object a line for .jsonl, else CSV with nested values as JSON.
 
-    With `probabilities`, one column a class.
+    With `probabilities`, one column a class. Pictures (PNG as bytes) become files in a folder beside `path`, named by
+    their row; the answer holds their names.
     """
-    shown = [_flat(answer, probabilities) for answer in predictions]
+    shown = [_flat(answer, probabilities) for answer in _with_files(path, predictions)]
     aside = path.with_name(f".{path.name}.writing")
     lines = path.suffix.lower() in JSON_LINES
     aside.write_text(_json_lines(rows, shown) if lines else _table(rows, shown), encoding="utf-8", newline="")
     aside.replace(path)
+
+
+def _with_files(path: Path, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers with the names of files, below the folder of `path`, in place of bytes."""
+    result = []
+    for number, answer in enumerate(answers, start=1):
+        named = {}
+        for name in (name for name, value in answer.items() if isinstance(value, bytes)):
+            file = Path(f"{path.stem}_{name}") / f"{number:05d}.png"
+            (path.parent / file).parent.mkdir(exist_ok=True)
+            (path.parent / file).write_bytes(answer[name])
+            named[name] = file.as_posix()
+        result.append({**answer, **named})
+    return result
 
 
 def _flat(answer: dict[str, Any], probabilities: bool) -> dict[str, Any]:

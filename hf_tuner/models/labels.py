@@ -51,3 +51,7 @@ def _restart(model: Any, head: tuple[str, ...]) -> None:
                 torch.nn.init.normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     torch.nn.init.zeros_(module.bias)
+            elif isinstance(module, torch.nn.Conv2d) and module.out_channels == model.config.num_labels:
+                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+                if module.bias is not None:
+                    torch.nn.init.zeros_(module.bias)

@@ -33,11 +33,14 @@ NAMES = {
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
+    "mean_iou": "mean IoU",
+    "mean_dice": "mean Dice",
 }
 ORDER = (
     "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
     "spearman_cosine", "pearson_cosine", "map", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
     "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
+    "mean_iou", "mean_dice", "mean_accuracy", "pixel_accuracy",
     "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip

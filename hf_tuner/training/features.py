@@ -106,13 +106,22 @@ def _without_adapter(model: Any) -> Iterator[None]:
         parameter.requires_grad_(trains[name])
 
 
-def last_linears(bare: Any, head: tuple[str, ...]) -> tuple[nn.Linear | None, nn.Linear | None]:
-    """The head's linear layer that gives one output per label: the model's own, and the copy peft trains, if any."""
+def last_linears(bare: Any, head: tuple[str, ...], maps: bool = False) -> tuple[Any, Any]:
+    """The head's linear layer that gives one output per label: the model's own, and the copy peft trains, if any.
+
+    With `maps`, convolutions that do so for every place of a picture count too.
+    """
     width = bare.config.num_labels
+
+    def gives_labels(module: nn.Module) -> bool:
+        if isinstance(module, nn.Conv2d):
+            return maps and module.out_channels == width
+        return isinstance(module, nn.Linear) and module.out_features == width
+
     found = [
         (name, module)
         for name, module in bare.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == width and any(f".{h}." in f".{name}." for h in head)
+        if gives_labels(module) and any(f".{h}." in f".{name}." for h in head)
     ]
     own = [module for name, module in found if ".modules_to_save." not in f".{name}."]
     copies = [module for name, module in found if ".modules_to_save." in f".{name}."]

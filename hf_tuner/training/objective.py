@@ -58,10 +58,17 @@ def class_weights(run: Run, task: Any, rows: Any) -> list[float] | None:
         raise UsageError(
             f"--class-weights {choice}: only for one label per row, this task is {problem if names else run.task}"
         )
-    labels = torch.tensor(np.concatenate([np.ravel(one) for one in rows.with_format(None)["labels"]]))
-    counts = torch.bincount(labels[labels >= 0], minlength=len(names)).float()
+    counts = torch.from_numpy(label_counts(task, rows)).float()
     raw = 1 / counts.clamp(min=1) if choice == "auto" else _given(choice, names)
     return (raw * counts.sum() / (raw * counts).sum()).tolist()
+
+
+def label_counts(task: Any, rows: Any) -> np.ndarray:
+    """How often each class [classes] is a label of encoded rows, -100 for none; of masks, the pixels that the task counted."""
+    if pixels := getattr(task, "pixels", ()):
+        return np.asarray(pixels, np.int64)
+    labels = np.concatenate([np.ravel(one) for one in rows.with_format(None)["labels"]]).astype(np.int64)
+    return np.bincount(labels[labels >= 0], minlength=len(task.label_names))
 
 
 def _given(choice: str, names: tuple[str, ...]) -> torch.Tensor:

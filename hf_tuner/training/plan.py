@@ -57,9 +57,9 @@ def memory_bytes(model: Any, batch: int, tokens: int) -> dict[str, float]:
     """
     config = bare_model(model).config
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    layers = getattr(text, "num_hidden_layers", 12) or 12
-    hidden = getattr(text, "hidden_size", 768) or 768
-    heads = getattr(text, "num_attention_heads", 12) or 12
+    layers = _size(text, "num_hidden_layers", 12)
+    hidden = _size(text, "hidden_size", 768)
+    heads = _size(text, "num_attention_heads", 12)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     activations = 2.0 * tokens * batch * hidden * layers * (34 + 5 * heads * tokens / hidden)
@@ -70,6 +70,12 @@ def memory_bytes(model: Any, batch: int, tokens: int) -> dict[str, float]:
         "activations": activations,
     }
     return {**parts, "sum": sum(parts.values())}
+
+
+def _size(config: Any, name: str, usual: int) -> int:
+    """A size of the configuration; the largest where it has one for each stage, as SegFormer does."""
+    value = getattr(config, name, usual) or usual
+    return max(value) if isinstance(value, list | tuple) else int(value)
 
 
 def training_flops(model: Any, tokens: float) -> float:

@@ -18,6 +18,7 @@ from hf_tuner.models.load import bare_model
 from hf_tuner.models.processors import tokenizer_in
 from hf_tuner.tasks._labels import majority_logits
 from hf_tuner.training.features import Features, Reader, cached, last_linears
+from hf_tuner.training.objective import label_counts
 from hf_tuner.training.probe import fit_linear, fit_probe, write_head
 
 KNOWS = 0.7
@@ -50,7 +51,7 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     start = 0.0 if new_head else 1.0
     if not task.probes:
         if new_head and task.label_names:
-            start_at(model, _shares(data["train"], len(task.label_names)))
+            start_at(model, _shares(task, data["train"]))
         return WayIn({}, False, _no_probe(run, task, method), start)
     wanted = wants_probe(run, method, new_head)
     classes = max(1, len(task.label_names))
@@ -88,15 +89,15 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
     return WayIn({s: list(probe(f.mean)) for s, f in features.items() if s != "train"}, wanted, note, start)
 
 
-def _shares(rows: Any, classes: int) -> np.ndarray:
+def _shares(task: Any, rows: Any) -> np.ndarray:
     """Log shares [classes] of the labels of rows with several each, where -100 is none.
 
     A head that starts from noise is first of all pushed towards a commonest class. Where nearly all labels are of one
     class, that push alone takes the features along: with MiniLM and LoRA on wnut_17 nothing else was learned.
     """
-    labels = np.concatenate([np.ravel(one) for one in rows.with_format(None)["labels"]]).astype(np.int64)
-    logits = majority_logits(labels[labels >= 0].tolist(), "single", classes, 1)[0]
-    return logits - logits.mean()
+    counts = label_counts(task, rows)
+    logits = np.log(np.maximum(counts / counts.sum(), 1e-9)).astype(np.float32)
+    return np.asarray(logits - logits.mean())
 
 
 def _no_probe(run: Run, task: Any, method: Any) -> str:
@@ -133,8 +134,7 @@ def explained(logits: np.ndarray, targets: np.ndarray, problem: str, classes: in
 
 def start_at(model: Any, logits: np.ndarray) -> None:
     """Set the bias of a new head to what is right on average, logits [classes]: shares of classes or labels, the mean."""
-    own, copy = last_linears(bare_model(model), model.tuner_notes["head"])
-    for last in (own, copy):
+    for last in last_linears(bare_model(model), model.tuner_notes["head"], maps=True):
         if last is not None and last.bias is not None:
             with torch.no_grad():
                 last.bias.copy_(torch.from_numpy(logits))

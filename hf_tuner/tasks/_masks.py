@@ -1,0 +1,202 @@
+"""Masks: which number in them is which class, what they hold, and class maps as pictures."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hf_tuner.errors import UsageError
+from hf_tuner.pictures import open_mask
+
+IGNORED = -100
+"""In class maps: pixels that count for nothing."""
+VOID = 255
+"""What most data sets write where nothing was annotated."""
+MOST_IDS = 1000
+"""More different numbers than this in masks are no class ids."""
+NAMES_FILE = "id2label.json"
+FOUND = "mask_pixels"
+"""Fact of the audit: split → id in the masks → pixels."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What the numbers in masks mean: the one place where ids are ignored, shifted or mapped."""
+
+    ids: tuple[int, ...]
+    """The number in a mask of each class, in the order of the model's outputs."""
+    names: tuple[str, ...]
+    ignored: tuple[int, ...]
+    """Numbers that count for nothing."""
+    note: str = ""
+
+    def classes(self, ids: Any) -> Any:
+        """Class ids int64 of the numbers in a mask, `IGNORED` where nothing counts. Raises UsageError for others."""
+        import numpy as np
+
+        known = np.array([*self.ids, *self.ignored], np.int64)
+        meant = np.array([*range(len(self.ids)), *[IGNORED] * len(self.ignored)], np.int64)
+        order = np.argsort(known)
+        at = np.searchsorted(known[order], ids).clip(max=len(known) - 1)
+        if (strange := known[order][at] != ids).any():
+            raise UsageError(f"a mask holds {self.strangers(np.unique(ids[strange]).tolist())}")
+        return meant[order][at]
+
+    def strangers(self, ids: Sequence[int]) -> str:
+        """What is wrong with numbers that are no class."""
+        shown = ", ".join(map(str, ids[:5])) + (", …" if len(ids) > 5 else "")
+        aside = f" and {', '.join(map(str, self.ignored))} for what is ignored" if self.ignored else ""
+        span = f"{min(self.ids)} to {max(self.ids)}" if len(self.ids) > 5 else ", ".join(map(str, self.ids))
+        return (
+            f"{shown}, which no class has; expected {span}{aside} (--classes names them, --ignore-index leaves one out)"
+        )
+
+
+def decoded_mask(value: Mapping[str, Any]) -> Any:
+    """The numbers int64 [height, width] of a mask's {"bytes", "path"}. Raises UsageError for what is no mask."""
+    return open_mask(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
+
+
+def counted(values: Sequence[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, int], dict[int, int]] | UsageError]:
+    """Height and width, and pixels of each number, of every mask in order; the error of one that cannot be read."""
+    with ThreadPoolExecutor(4) as pool:
+        yield from pool.map(_counted, values)
+
+
+def _counted(value: Mapping[str, Any]) -> tuple[tuple[int, int], dict[int, int]] | UsageError:
+    import numpy as np
+
+    try:
+        mask = decoded_mask(value)
+    except UsageError as error:
+        return error
+    ids, pixels = np.unique(mask, return_counts=True)
+    return mask.shape, dict(zip(ids.tolist(), pixels.tolist(), strict=True))
+
+
+def code_of(found: Mapping[str, Mapping[int, int]], given: Any, dataset: str) -> Code:
+    """What numbers mean, from those found in each split, the task's settings and an id2label.json beside the data.
+
+    `given` has the fields of the task's Config. Raises UsageError for names that cannot be read and for masks that hold
+    no class ids.
+    """
+    ids = {one for pixels in found.values() for one in pixels}
+    if len(ids) > MOST_IDS:
+        raise UsageError(f"the masks hold {len(ids):,} different numbers; expected one number a pixel, its class")
+    named, where = _names(given.classes, dataset)
+    shift = 1 if given.reduce_labels else 0
+    named = {number + shift: name for number, name in named.items()}
+    zero = (0,) if shift else ()
+    if given.ignore_index is None and not shift and _is_binary(ids, named):
+        names = tuple(named.values()) or ("background", "foreground")
+        return Code((0, VOID), names, (), f"2 classes: masks of 0 and {VOID}, {VOID} is read as {names[1]}")
+    ignore = (VOID if VOID not in named else None) if given.ignore_index is None else given.ignore_index
+    ignored = tuple(dict.fromkeys([*zero, *([ignore] if ignore is not None and ignore >= 0 else [])]))
+    kept = [number for number in sorted(named or ids) if number not in ignored]
+    if kept == [0, 1] and not named:
+        names = ("background", "foreground")
+    else:
+        names = tuple(named.get(number, f"class {number - shift}") for number in kept)
+    seen = [number for number in ignored if number in ids]
+    aside = f"; {' and '.join(map(str, seen))} ignored" if seen else ""
+    return Code(tuple(kept), names, ignored, f"{len(kept)} classes, {where}{aside}")
+
+
+def _is_binary(ids: set[int], named: Mapping[int, str]) -> bool:
+    return ids == {0, VOID} and (not named or sorted(named) == [0, 1])
+
+
+def _names(setting: str, dataset: str) -> tuple[dict[int, str], str]:
+    """Number → name in the order of the numbers, and where they come from."""
+    if setting != "auto":
+        path = Path(setting).expanduser()
+        if path.suffix == ".json" or path.is_file():
+            return _read(path), f"named by {path.name}"
+        names = [name.strip() for name in setting.split(",")]
+        if not all(names) or len(set(names)) < len(names):
+            raise UsageError(f"--classes {setting}: expected different names as sky,road,car, or a JSON file")
+        return dict(enumerate(names)), "named by --classes"
+    place = Path(dataset).expanduser()
+    path = (place if place.is_dir() else place.parent) / NAMES_FILE
+    if place.exists() and path.is_file():
+        return _read(path), f"named by {NAMES_FILE}"
+    return {}, "the numbers found in the masks"
+
+
+def _read(path: Path) -> dict[int, str]:
+    """{"0": "sky"}, {"sky": 0} or ["sky"] of a file."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        pairs = list(enumerate(data)) if isinstance(data, list) else list(data.items())
+        if all(isinstance(value, int) for _, value in pairs):
+            pairs = [(value, name) for name, value in pairs]
+        found = {int(number): str(name) for number, name in pairs}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f'{path} cannot be read as class names ({error}); expected {{"0": "sky", "1": "road"}}'
+        ) from error
+    if not found or len(set(found.values())) < len(pairs) or min(found) < 0:
+        raise UsageError(f'{path}: expected different numbers from 0 and different names: {{"0": "sky", "1": "road"}}')
+    return dict(sorted(found.items()))
+
+
+def colours(classes: int) -> Any:
+    """A colour uint8 [classes, 3] for each class, neighbours far apart."""
+    import colorsys
+
+    import numpy as np
+
+    made = [
+        colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.9 - 0.35 * (k // 3 % 2), 0.95 - 0.3 * (k // 6 % 2))
+        for k in range(classes)
+    ]
+    return np.rint(np.array(made) * 255).astype(np.uint8)
+
+
+def as_png(classes: Any, number: int) -> bytes:
+    """A class map [height, width] as a PNG whose pixels are class ids, with a palette so that one sees them."""
+    import numpy as np
+    from PIL import Image
+
+    stream = io.BytesIO()
+    if number > 256:
+        Image.fromarray(classes.astype(np.uint16)).save(stream, "PNG")
+    else:
+        image = Image.fromarray(classes.astype(np.uint8)).convert("L")
+        image.putpalette(colours(number).tobytes())
+        image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def sheet(shown: Sequence[tuple[Any, Any, Any]], names: Sequence[str], width: int = 240) -> Any:
+    """An RGB PIL image: a line for each (picture, expected, predicted) class maps, laid over it, and the classes' colours."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    palette, lines = colours(len(names)), []
+    for picture, *maps in shown:
+        size = (width, max(1, round(picture.height * width / picture.width)))
+        small = np.asarray(picture.resize(size), np.float32)
+        cells = [small]
+        for one in maps:
+            near = np.asarray(Image.fromarray(one.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+            painted = 0.35 * small + 0.65 * palette[near.clip(0)]
+            cells.append(np.where((near < 0)[..., None], 0.35 * small, painted))
+        lines.append(np.concatenate(cells, axis=1))
+    used = sorted({int(k) for _, *maps in shown for one in maps for k in np.unique(one) if k >= 0})
+    columns = 4
+    body = np.concatenate(lines).clip(0, 255).astype(np.uint8)
+    above = 18
+    whole = Image.new("RGB", (body.shape[1], above + body.shape[0] + 8 + 18 * -(-len(used) // columns)), "white")
+    whole.paste(Image.fromarray(body), (0, above))
+    draw = ImageDraw.Draw(whole)
+    for place, title in enumerate(("picture", "mask", "answer")):
+        draw.text((place * width + 4, 3), title, fill="black")
+    for place, k in enumerate(used):
+        x, y = place % columns * (body.shape[1] // columns) + 4, above + body.shape[0] + 6 + 18 * (place // columns)
+        draw.rectangle((x, y, x + 11, y + 11), fill=tuple(palette[k].tolist()))
+        draw.text((x + 16, y), names[k][:28].encode("latin-1", "replace").decode("latin-1"), fill="black")
+    return whole
