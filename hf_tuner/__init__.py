@@ -32,6 +32,7 @@ _HOME = {
     "ImageClassification": "tasks.image_classification",
     "MaskedLM": "tasks.masked_lm",
     "MultipleChoice": "tasks.multiple_choice",
+    "ObjectDetection": "tasks.object_detection",
     "Reranking": "tasks.reranking",
     "SentenceSimilarity": "tasks.sentence_similarity",
     "Summarization": "tasks.summarization",
