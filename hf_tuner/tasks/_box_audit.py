@@ -59,8 +59,10 @@ def _of_split(found: Findings, split: str, rows: Any, form: str, bad: str) -> No
         cut += len(wrong)
         if wrong and bad == "refuse":
             more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-            found.errors.append((split, row, f"{wrong[0]}{more}, read as {form}; --bad-boxes clip cuts boxes to the picture "
-                                             "and leaves out those without an area, --box-format says how to read them"))  # fmt: skip
+            cure = "--bad-boxes clip cuts boxes to the picture and leaves out those without an area"
+            found.errors.append(
+                (split, row, f"{wrong[0]}{more}, read as {form}; {cure}, --box-format says how to read them")
+            )
         twice += len(boxes) - len({(*box, label) for box, label in zip(boxes, labels, strict=True)})
     counts = Counter(label for labels in rows["labels"][:] for label in labels)
     named = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(NAMED))

@@ -67,7 +67,7 @@ def _objects(found: Mapping[str, str], first: Sequence[dict[str, Any]], feature:
     boxes = next((n for n in BOXES if n in names), None)
     labels = next((n for n in LABELS if n in names), None)
     if boxes is None or labels is None:
-        raise UsageError(f'column "{column}" has the fields {", ".join(names) or "(none)"}; expected boxes ({", ".join(BOXES[:3])} …) '
+        raise UsageError(f'column "{column}" has {", ".join(names) or "no fields"}; expected boxes ({", ".join(BOXES[:3])}) '
                          f"and labels ({', '.join(LABELS[:3])} …)")  # fmt: skip
     known, written = _names(inner[labels]) if isinstance(inner, Mapping) else None, "coco" if boxes == STATED else ""
 
@@ -89,7 +89,9 @@ def _names(feature: Any) -> Callable[[int], str] | None:
 
 
 def _row(boxes: Any, labels: Any, names: Callable[[int], str] | None, written: str) -> dict[str, Any]:
-    """A canonical row; `written` is the format where the data state it. Raises RowError for boxes that are no four numbers, and for other labels than boxes."""
+    """A canonical row; `written` is the format where the data state it.
+
+    Raises RowError for boxes that are no four numbers, and for other labels than boxes."""
     boxes, labels = list(boxes if boxes is not None else ()), list(labels if labels is not None else ())
     if len(boxes) != len(labels):
         raise RowError(f"{len(boxes)} boxes and {len(labels)} labels; expected one label a box")

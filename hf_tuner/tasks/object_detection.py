@@ -33,7 +33,7 @@ class Config:
         ("auto", *FORMATS),
     )
     bad_boxes: str = option(
-        "refuse", "Boxes outside of their picture or without an area: refuse them, or clip.", ("refuse", "clip")
+        "refuse", "Boxes outside of their picture or without area: refuse them, or clip.", ("refuse", "clip")
     )
     augment: str = option(
         "crop", "How training pictures and their boxes are changed: none, flip, crop (and flip).", AUGMENT
