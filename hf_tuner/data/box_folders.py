@@ -19,10 +19,6 @@ from hf_tuner.data.splits import split_of
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import SUFFIXES, look_at
 
-FEATURES = Features({
-    "image": Image(decode=False),
-    "objects": {"bbox_coco": ListOf(ListOf(Value("float64"))), "category": ListOf(Value("string"))},
-})  # fmt: skip
 LARGEST = 2_000_000_000
 """Bytes of an annotation file that are read."""
 NAMED = 3
@@ -267,4 +263,6 @@ def _once(path: Path, what: str, ids: Sequence[Any]) -> None:
 def _rows(rows: Sequence[Row]) -> Dataset:
     pictures = [{"bytes": None, "path": str(path)} for path, _, _ in rows]
     objects = [{"bbox_coco": boxes, "category": labels} for _, boxes, labels in rows]
-    return Dataset.from_dict({"image": pictures, "objects": objects}, features=FEATURES)
+    kinds = {"bbox_coco": ListOf(ListOf(Value("float64"))), "category": ListOf(Value("string"))}
+    features = Features({"image": Image(decode=False), "objects": kinds})
+    return Dataset.from_dict({"image": pictures, "objects": objects}, features=features)

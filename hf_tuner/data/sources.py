@@ -5,7 +5,7 @@ import importlib.resources
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from hf_tuner import console
 from hf_tuner.data.archives import guarded
-from hf_tuner.data.box_folders import read_box_folder
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
-from hf_tuner.data.image_folders import is_image_folder
 from hf_tuner.data.inside import require_inside, saved_files
-from hf_tuner.data.picture_rows import read_picture_folder, undecoded
+from hf_tuner.data.picture_rows import picture_folder, undecoded
 from hf_tuner.data.seals import sound
 from hf_tuner.data.splits import split_of
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
@@ -219,11 +217,11 @@ def _class_ids(column: pa.ChunkedArray, name: str, path: Path, names: list[str])
 def _read_folder(path: Path, config: str | None, reading: Reading) -> Raw:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return _read_saved(path)
-    pictures = read_box_folder(path)
-    if pictures is None and is_image_folder(path) and not any(path.rglob("metadata.*")):
-        pictures = read_picture_folder(path)
+    pictures = picture_folder(path)
     if pictures is not None:
-        return _whole(pictures[0], str(path), path.name, pictures[1])
+        raw = _whole(pictures[0], str(path), path.name)
+        raw.notes += pictures[1]
+        return raw
     card = path / "README.md"
     if card.is_file() and re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace")[:100_000], re.M):
         return _read_layout(path, config, reading)
@@ -292,10 +290,8 @@ def _read_layout(path: Path, config: str | None, reading: Reading) -> Raw:
     return _whole(dict(loaded), str(path), path.name)
 
 
-def _whole(splits: Mapping[str, Dataset], origin: str, name: str, notes: Sequence[str] = ()) -> Raw:
-    return Raw(
-        dict(splits), origin, {k: [(f"{name} {k}", v.num_rows, 1)] for k, v in splits.items()}, notes=list(notes)
-    )
+def _whole(splits: Mapping[str, Dataset], origin: str, name: str) -> Raw:
+    return Raw(dict(splits), origin, {k: [(f"{name} {k}", v.num_rows, 1)] for k, v in splits.items()})
 
 
 def _read_hub(source: Source) -> Raw:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """Overlaps (intersection over union) from which a detection counts as right."""
 RECALLS = 101
 """Places between 0 and 1 at which precision is read."""
