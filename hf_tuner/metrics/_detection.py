@@ -74,7 +74,8 @@ def precisions(classes: Sequence[Matched], weights: np.ndarray) -> np.ndarray:
 def scores(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, Weighted]:
     """mAP, mAP at overlaps of 0.5 and 0.75, by size, the mean recall, and the AP of each class (up to a dozen).
 
-    Arguments are those of `matched`, and the class names. Each score is a function of weights [samples, pictures].
+    Arguments are those of `matched`, and the class names. Each score is a function of weights [samples, pictures]; sizes and
+    classes of which there is nothing to find are left out.
     """
     every = matched(found, expected)
     classes = list(every.values())
@@ -84,10 +85,13 @@ def scores(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: S
         "map_75": partial(_mean, classes, slice(5, 6)),
     }
     for size, area in SIZES.items():
-        made[f"map_{size}"] = partial(_mean, list(matched(found, expected, area).values()), slice(None))
+        of_size = list(matched(found, expected, area).values())
+        if any(one.boxes.sum() for one in of_size):
+            made[f"map_{size}"] = partial(_mean, of_size, slice(None))
     made["mar_100"] = partial(_recall, classes)
     for index, name in enumerate(names if len(names) <= 12 else ()):
-        made[f"ap_{name}"] = partial(_mean, [every[index]] if index in every else [], slice(None))
+        if index in every and every[index].boxes.sum():
+            made[f"ap_{name}"] = partial(_mean, [every[index]], slice(None))
     return made
 
 
