@@ -33,6 +33,7 @@ _HOME = {
     "SemanticSegmentation": "tasks.semantic_segmentation",
     "MaskedLM": "tasks.masked_lm",
     "MultipleChoice": "tasks.multiple_choice",
+    "ObjectDetection": "tasks.object_detection",
     "Reranking": "tasks.reranking",
     "SentenceSimilarity": "tasks.sentence_similarity",
     "Summarization": "tasks.summarization",

@@ -14,7 +14,9 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from hf_tuner.console import Progress, count
-from hf_tuner.data.image_folders import picture_files
+from hf_tuner.data.box_folders import read_box_folder
+from hf_tuner.data.image_folders import is_image_folder, picture_files
+from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
 from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import Look, look_at, quiet_pillow, require_pillow
@@ -24,6 +26,16 @@ AHEAD = 256
 LISTED = 5
 Place = Callable[[str, int], str]
 """Split and row (from 0) in words: file and row."""
+
+
+def picture_folder(folder: Path) -> tuple[dict[str, Dataset], list[str]] | None:
+    """Splits and notes of a folder of pictures with boxes or masks beside them, or in class folders; None for any other."""
+    boxed = read_box_folder(folder)
+    if boxed is not None or any(folder.rglob("metadata.*")):
+        return boxed
+    if pairs := mask_folders(folder):
+        return read_mask_folders(pairs)
+    return read_picture_folder(folder) if is_image_folder(folder) else None
 
 
 def read_picture_folder(folder: Path, *, follow_symlinks: bool = False) -> tuple[dict[str, Dataset], list[str]]:

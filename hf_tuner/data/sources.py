@@ -22,10 +22,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from hf_tuner import console
 from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
-from hf_tuner.data.image_folders import is_image_folder
 from hf_tuner.data.inside import require_inside, saved_files
-from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
-from hf_tuner.data.picture_rows import read_picture_folder, undecoded
+from hf_tuner.data.picture_rows import picture_folder, undecoded
 from hf_tuner.data.seals import sound
 from hf_tuner.data.splits import split_of
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
@@ -219,10 +217,10 @@ def _class_ids(column: pa.ChunkedArray, name: str, path: Path, names: list[str])
 def _read_folder(path: Path, config: str | None, reading: Reading) -> Raw:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return _read_saved(path)
-    if not any(path.rglob("metadata.*")) and ((pairs := mask_folders(path)) or is_image_folder(path)):
-        splits, notes = read_mask_folders(pairs) if pairs else read_picture_folder(path)
-        raw = _whole(splits, str(path), path.name)
-        raw.notes += notes
+    pictures = picture_folder(path)
+    if pictures is not None:
+        raw = _whole(pictures[0], str(path), path.name)
+        raw.notes += pictures[1]
         return raw
     card = path / "README.md"
     if card.is_file() and re.search(r"^configs:", card.read_text(encoding="utf-8", errors="replace")[:100_000], re.M):

@@ -17,7 +17,17 @@ NAMES = {
     "multi": ("micro_f1", "macro_f1", "subset_accuracy", "average_precision", "roc_auc"),
     "regression": ("pearson", "spearman", "mse", "mae"),
 }
-RANKING = ("average_precision", "roc_auc", "spearman")
+RANKING = (
+    "average_precision",
+    "roc_auc",
+    "spearman",
+    "map",
+    "map_50",
+    "map_75",
+    "map_small",
+    "map_medium",
+    "map_large",
+)
 BINS = 15
 
 

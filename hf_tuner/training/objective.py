@@ -30,8 +30,9 @@ def objective(run: Run, task: Any, weights: list[float] | None) -> Objective:
     """
     plug, config = catalog.load("losses", run.loss), run.plugs.get(run.loss)
     per_class = torch.tensor(weights) if weights else None
-    if run.loss != "cross-entropy" and (getattr(task, "problem", "") == "regression" or not task.label_names):
-        what = "numbers are trained with the squared error" if hasattr(task, "problem") else f"{run.task} has its own"
+    problem = getattr(task, "problem", "")
+    if run.loss != "cross-entropy" and (problem in ("regression", "detection") or not task.label_names):
+        what = "numbers are trained with the squared error" if problem == "regression" else f"{run.task} has its own"
         raise UsageError(f"--loss {run.loss} is for classes; {what}: leave --loss out")
 
     def losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

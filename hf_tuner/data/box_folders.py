@@ -1,0 +1,268 @@
+"""Folders of pictures whose boxes lie in files beside them: COCO's JSON, Pascal VOC's XML, YOLO's text.
+
+All become rows of `image` and `objects` with `bbox_coco` (left, top, width, height in pixels) and `category` (a name). What
+is odd in the boxes is kept as it is: the audit of the task says it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Image, Value
+from datasets import Sequence as ListOf
+
+from hf_tuner.catalog import nearest
+from hf_tuner.data.splits import split_of
+from hf_tuner.errors import UsageError
+from hf_tuner.pictures import SUFFIXES, look_at
+
+LARGEST = 2_000_000_000
+"""Bytes of an annotation file that are read."""
+NAMED = 3
+Splits = dict[str, Dataset]
+Row = tuple[Path, list[list[float]], list[str]]
+
+
+def read_box_folder(folder: Path) -> tuple[Splits, list[str]] | None:
+    """Splits and notes of a folder with pictures and one of the three kinds of files; None when it has none of them.
+
+    Raises UsageError for annotations that cannot be read, or that name pictures which are not there.
+    """
+    files = list(_files(folder))
+    pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
+    if not pictures or any(p.name.lower().startswith("metadata.") for p in files):
+        return None
+    coco = [p for p in files if p.suffix.lower() == ".json" and _is_coco(p)]
+    if coco:
+        return _coco(folder, coco, pictures)
+    if any(p.suffix.lower() == ".xml" for p in files):
+        return _voc(folder, [p for p in files if p.suffix.lower() == ".xml"], pictures)
+    texts = [p for p in files if p.suffix.lower() == ".txt"]
+    if texts and (_names_file(files) or any(p.parent.name == "labels" or "labels" in p.parts for p in texts)):
+        return _yolo(folder, texts, pictures, _names_file(files))
+    return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether the keys of COCO stand somewhere near the start or the end of a JSON file."""
+    with path.open("rb") as file:
+        start = file.read(100_000)
+        file.seek(max(0, path.stat().st_size - 100_000))
+        text = start + file.read()
+    return b'"images"' in text or (b'"annotations"' in text and b'"bbox"' in text)
+
+
+def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
+    places = _Pictures(folder, pictures)
+    notes: list[str] = []
+    named: dict[str, list[Path]] = {}
+    for path in files:
+        split = split_of(path.relative_to(folder)) or ("train" if len(files) == 1 else "")
+        if not split:
+            raise UsageError(f"{path.name}: no split in its name; expected train, validation or test in it, "
+                             f"as there are {len(files)} COCO files")  # fmt: skip
+        named.setdefault(split, []).append(path)
+    return {
+        split: _rows([row for path in paths for row in _coco_rows(path, places, notes)])
+        for split, paths in named.items()
+    }, notes
+
+
+def _coco_rows(path: Path, places: "_Pictures", notes: list[str]) -> list[Row]:
+    if path.stat().st_size > LARGEST:
+        raise UsageError(f"{path.name} has {path.stat().st_size / 1e9:.1f} GB; at most {LARGEST / 1e9:.0f} GB are read")
+    try:
+        known = json.loads(path.read_bytes())
+        names = {one["id"]: str(one["name"]) for one in known["categories"]}
+        images = {one["id"]: str(one["file_name"]) for one in known["images"]}
+        boxes = [(one["image_id"], one["category_id"], list(map(float, one["bbox"])), one.get("iscrowd", 0))
+                 for one in known["annotations"]]  # fmt: skip
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)[:120]
+        raise UsageError(f"{path.name} is no COCO file: {what}; expected images (id, file_name), annotations (image_id, "
+                         "category_id, bbox) and categories (id, name)") from error  # fmt: skip
+    _once(path, "image id", [one["id"] for one in known["images"]])
+    _once(path, "annotation id", [one["id"] for one in known["annotations"] if "id" in one])
+    made: dict[Any, Row] = {key: (places.find(name, path), [], []) for key, name in images.items()}
+    crowds = 0
+    for number, (image, category, box, crowd) in enumerate(boxes, 1):
+        if image not in made or category not in names:
+            what, value, ids = ("image_id", image, images) if image not in made else ("category_id", category, names)
+            raise UsageError(
+                f"{path.name}: annotation {number} has {what} {value}, which is not among the {len(ids)} listed"
+            )
+        if crowd:
+            crowds += 1
+            continue
+        made[image][1].append(box)
+        made[image][2].append(names[category])
+    if crowds:
+        notes.append(f"{path.name}: {crowds:,} boxes around crowds left out")
+    return list(made.values())
+
+
+def _voc(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
+    places = _Pictures(folder, pictures)
+    rows = {path: _voc_row(path, places) for path in files}
+    lists = {p: split for p in folder.rglob("ImageSets/Main/*.txt") if (split := split_of(Path(p.name)))}
+    stems = {path.stem: path for path in files}
+    made: dict[str, list[Row]] = {}
+    if lists:
+        for path, split in sorted(lists.items()):
+            for line in path.read_text(encoding="utf-8").split("\n"):
+                stem = line.split()[0] if line.split() else ""
+                if stem and stem not in stems:
+                    raise UsageError(f"{path.name} names {stem}, which has no {stem}.xml{_hint(stem, list(stems))}")
+                if stem:
+                    made.setdefault(split, []).append(rows[stems[stem]])
+    else:
+        for path, row in rows.items():
+            made.setdefault(split_of(path.relative_to(folder)) or "train", []).append(row)
+    return {split: _rows(part) for split, part in made.items()}, []
+
+
+def _voc_row(path: Path, places: "_Pictures") -> Row:
+    """A picture of a VOC file; entities are refused, so that a file cannot blow up."""
+    from xml.etree import ElementTree
+
+    data = path.read_bytes()
+    if b"<!ENTITY" in data:
+        raise UsageError(f"{path.name} defines entities; expected plain annotations")
+    try:
+        root = ElementTree.fromstring(data)  # noqa: S314 - without entities there is nothing to expand
+        name = root.findtext("filename") or ""
+        boxes, labels = [], []
+        for one in root.iter("object"):
+            left, top, right, bottom = (
+                float(one.findtext(f"bndbox/{k}") or "nan") for k in ("xmin", "ymin", "xmax", "ymax")
+            )
+            boxes.append([left, top, right - left, bottom - top])
+            labels.append((one.findtext("name") or "").strip())
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UsageError(f"{path.name} is no Pascal VOC file: {error}") from error
+    return places.find(name, path, path.stem), boxes, labels
+
+
+def _yolo(
+    folder: Path, texts: Sequence[Path], pictures: Sequence[Path], names: Path | None
+) -> tuple[Splits, list[str]]:
+    if names is None:
+        raise UsageError(
+            f"{folder}: YOLO labels without the names of their classes; expected data.yaml (names: …) or classes.txt"
+        )
+    classes = _class_names(names)
+    beside = {(path.parent, path.stem): path for path in texts if path != names}
+    made: dict[str, list[Row]] = {}
+    used: set[Path] = set()
+    for picture in pictures:
+        parts = list(picture.parent.parts)
+        at = len(parts) - 1 - parts[::-1].index("images") if "images" in parts else None
+        places = [picture.parent, *([Path(*parts[:at], "labels", *parts[at + 1 :])] if at is not None else [])]
+        path = next((beside[place, picture.stem] for place in places if (place, picture.stem) in beside), None)
+        used |= {path} if path else set()
+        boxes, labels = _yolo_row(path, picture, classes) if path else ([], [])
+        made.setdefault(split_of(picture.relative_to(folder)) or "train", []).append((picture, boxes, labels))
+    lost = [path.name for path in beside.values() if path not in used]
+    notes = [f"labels without a picture: {len(lost)} ({', '.join(lost[:NAMED])})"] if lost else []
+    return {split: _rows(part) for split, part in made.items()}, notes
+
+
+def _yolo_row(path: Path, picture: Path, classes: Mapping[int, str]) -> tuple[list[list[float]], list[str]]:
+    boxes, labels = [], []
+    lines = [line.split() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    look = look_at(picture) if lines else None
+    for number, words in enumerate(lines, 1):
+        try:
+            index, x, y, w, h = int(words[0]), *map(float, words[1:5])
+        except (ValueError, IndexError) as error:
+            raise UsageError(
+                f"{path.name} line {number}: {' '.join(words)[:60]}; expected class x y width height"
+            ) from error
+        if index not in classes:
+            raise UsageError(
+                f"{path.name} line {number}: class {index}; there are {len(classes)} (0 to {max(classes, default=0)})"
+            )
+        width, height = (look.width or 1, look.height or 1) if look else (1, 1)
+        boxes.append([(x - w / 2) * width, (y - h / 2) * height, w * width, h * height])
+        labels.append(classes[index])
+    return boxes, labels
+
+
+def _names_file(files: Sequence[Path]) -> Path | None:
+    wanted = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "labels.txt")
+    found = {p.name.lower(): p for p in reversed(files)}
+    return next((found[name] for name in wanted if name in found), None)
+
+
+def _class_names(path: Path) -> dict[int, str]:
+    """Names of class ids from `names` of a YAML file, or the lines of a text file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return dict(enumerate(line.strip() for line in text.split("\n") if line.strip()))
+    import yaml
+
+    try:
+        names = yaml.safe_load(text)["names"]
+        return {int(k): str(v) for k, v in (names.items() if isinstance(names, Mapping) else enumerate(names))}
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path.name}: no list of class names under names:") from error
+
+
+class _Pictures:
+    """The pictures of a folder by their names."""
+
+    def __init__(self, folder: Path, pictures: Sequence[Path]) -> None:
+        self.folder = folder
+        self.paths = {path.relative_to(folder).as_posix(): path for path in pictures}
+        self.names: dict[str, list[Path]] = {}
+        for path in pictures:
+            for key in {path.name, path.stem}:
+                self.names.setdefault(key, []).append(path)
+
+    def find(self, name: str, said: Path, stem: str = "") -> Path:
+        """The picture that an annotation file `said` names. Raises UsageError when there is none, or several."""
+        key = re.sub(r"^\./", "", name.replace("\\", "/"))
+        near = said.parent.relative_to(self.folder).as_posix()
+        exact = self.paths.get(f"{near}/{key}") or self.paths.get(key)
+        if exact:
+            return exact
+        found = self.names.get(key.rpartition("/")[2]) or self.names.get(stem) or []
+        close = [p for p in found if split_of(p.relative_to(self.folder)) == split_of(said.relative_to(self.folder))]
+        if len(close or found) != 1:
+            what = (
+                f"there are {len(found)} of that name"
+                if found
+                else f"it is not in {self.folder}{_hint(key, list(self.names))}"
+            )
+            raise UsageError(f"{said.name} names the picture {name or stem}: {what}")
+        return (close or found)[0]
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = nearest(name, known)
+    return f'; did you mean "{close}"?' if close else ""
+
+
+def _once(path: Path, what: str, ids: Sequence[Any]) -> None:
+    seen: set[Any] = set()
+    twice = [one for one in ids if one in seen or seen.add(one)]  # type: ignore[func-returns-value]
+    if twice:
+        listed = ", ".join(map(str, twice[:NAMED]))
+        raise UsageError(f"{path.name}: {len(twice):,} rows repeat an {what} ({listed}); expected every {what} once")
+
+
+def _rows(rows: Sequence[Row]) -> Dataset:
+    pictures = [{"bytes": None, "path": str(path)} for path, _, _ in rows]
+    objects = [{"bbox_coco": boxes, "category": labels} for _, boxes, labels in rows]
+    kinds = {"bbox_coco": ListOf(ListOf(Value("float64"))), "category": ListOf(Value("string"))}
+    features = Features({"image": Image(decode=False), "objects": kinds})
+    return Dataset.from_dict({"image": pictures, "objects": objects}, features=features)

@@ -1,0 +1,197 @@
+"""Average precision of boxes as COCO measures it, as a function of how often each picture was drawn.
+
+Boxes are matched once per picture, class and range of sizes (Lin et al. 2014, arXiv 1405.0312; the rules of pycocotools'
+`COCOeval`): detections by falling score, each takes the free box of its class that it overlaps most, if the overlap
+reaches the threshold. What is summed over pictures afterwards is weighted, so a bootstrap matches nothing again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""Overlaps (intersection over union) from which a detection counts as right."""
+RECALLS = 101
+"""Places between 0 and 1 at which precision is read."""
+SIZES: Mapping[str, tuple[float, float]] = {
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, 1e10),
+}
+"""Areas in pixels of the picture."""
+EVERY = (0.0, 1e10)
+MOST = 100
+"""Detections of a class that count in one picture."""
+
+Boxes = np.ndarray
+"""Corners [boxes, 4]: left, top, right, bottom, in pixels."""
+Weighted = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The detections of one class in all pictures, by falling score."""
+
+    rows: np.ndarray
+    """The picture [detections] each is in."""
+    right: np.ndarray
+    """Whether it found a box [thresholds, detections]."""
+    aside: np.ndarray
+    """Whether it counts for nothing [thresholds, detections], as it is of another size."""
+    boxes: np.ndarray
+    """How many boxes there are to find in each picture [pictures]."""
+
+
+def overlaps(found: Boxes, expected: Boxes) -> np.ndarray:
+    """Intersection over union [found, expected] of corners [n, 4]; 0 where both are empty."""
+    left_top = np.maximum(found[:, None, :2], expected[None, :, :2])
+    right_bottom = np.minimum(found[:, None, 2:4], expected[None, :, 2:4])
+    shared = np.clip(right_bottom - left_top, 0, None).prod(axis=2)
+    union = _areas(found)[:, None] + _areas(expected)[None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def matched(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], sizes: tuple[float, float] = EVERY,
+            ) -> dict[int, Matched]:  # fmt: skip
+    """Detections matched with boxes, by class.
+
+    `found` has [detections, 6] for each picture: corners in pixels, score, class; `expected` [boxes, 5]: corners, class.
+    Boxes whose area is outside of `sizes` need not be found, and finding them is no fault.
+    """
+    classes = {int(c) for boxes in expected for c in boxes[:, 4]} | {int(c) for boxes in found for c in boxes[:, 5]}
+    return {name: _of_class(name, found, expected, sizes) for name in sorted(classes)}
+
+
+def precisions(classes: Sequence[Matched], weights: np.ndarray) -> np.ndarray:
+    """Average precision [samples, classes, thresholds] under weights [samples, pictures]; NaN where nothing is to find."""
+    made = [_precision(one, weights) for one in classes]
+    return np.stack(made, axis=1) if made else np.full((len(weights), 0, len(THRESHOLDS)), np.nan)
+
+
+def scores(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, Weighted]:
+    """mAP, mAP at overlaps of 0.5 and 0.75, by size, the mean recall, and the AP of each class (up to a dozen).
+
+    Arguments are those of `matched`, and the class names. Each score is a function of weights [samples, pictures]; sizes and
+    classes of which there is nothing to find are left out.
+    """
+    every = matched(found, expected)
+    classes = list(every.values())
+    made: dict[str, Weighted] = {
+        "map": partial(_mean, classes, slice(None)),
+        "map_50": partial(_mean, classes, slice(0, 1)),
+        "map_75": partial(_mean, classes, slice(5, 6)),
+    }
+    for size, area in SIZES.items():
+        of_size = list(matched(found, expected, area).values())
+        if any(one.boxes.sum() for one in of_size):
+            made[f"map_{size}"] = partial(_mean, of_size, slice(None))
+    made["mar_100"] = partial(_recall, classes)
+    for index, name in enumerate(names if len(names) <= 12 else ()):
+        if index in every and every[index].boxes.sum():
+            made[f"ap_{name}"] = partial(_mean, [every[index]], slice(None))
+    return made
+
+
+def class_table(
+    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """{"name", "boxes", "ap", "ap_50"} of every class; None where there is nothing to find."""
+    every, weights, table = matched(found, expected), np.ones((1, len(expected))), []
+    for index, name in enumerate(names):
+        values = precisions([every[index]], weights)[0, 0] if index in every else np.full(len(THRESHOLDS), np.nan)
+        known = bool(np.isfinite(values).all())
+        boxes = int(every[index].boxes.sum()) if index in every else 0
+        table.append({"name": name, "boxes": boxes, "ap": float(values.mean()) if known else None,
+                      "ap_50": float(values[0]) if known else None})  # fmt: skip
+    return table
+
+
+def _areas(boxes: Boxes) -> np.ndarray:
+    return np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(axis=1)
+
+
+def _of_class(
+    name: int, found: Sequence[np.ndarray], expected: Sequence[np.ndarray], sizes: tuple[float, float]
+) -> Matched:
+    rows, sure, right, aside, boxes = [], [], [], [], []
+    for row, (said, known) in enumerate(zip(found, expected, strict=True)):
+        said, known = said[said[:, 5] == name], known[known[:, 4] == name]
+        said = said[np.argsort(-said[:, 4], kind="stable")][:MOST]
+        other = (_areas(known) < sizes[0]) | (_areas(known) > sizes[1])
+        boxes.append(int((~other).sum()))
+        hit, skipped = _match(said, known, other)
+        outside = (_areas(said) < sizes[0]) | (_areas(said) > sizes[1])
+        rows.append(np.full(len(said), row))
+        sure.append(said[:, 4])
+        right.append(hit & ~skipped)
+        aside.append(skipped | (~hit & outside))
+    order = np.argsort(-np.concatenate(sure), kind="stable")
+    return Matched(np.concatenate(rows)[order], np.concatenate(right, axis=1)[:, order],
+                   np.concatenate(aside, axis=1)[:, order], np.array(boxes, float))  # fmt: skip
+
+
+def _match(said: np.ndarray, known: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections find a box, and which find one that does not count, [thresholds, detections] each."""
+    hit = np.zeros((len(THRESHOLDS), len(said)), bool)
+    skipped = hit.copy()
+    if not len(said) or not len(known):
+        return hit, skipped
+    shared = overlaps(said, known)
+    for t, threshold in enumerate(THRESHOLDS):
+        free = np.ones(len(known), bool)
+        for d in np.flatnonzero(shared.max(axis=1) >= threshold):
+            # One that counts comes first, even where one that does not overlaps more. Of equals the last, as in COCOeval.
+            for which in (~other, other):
+                able = np.where(free & which, shared[d], -1.0)
+                g = len(able) - 1 - int(able[::-1].argmax())
+                if able[g] >= threshold:
+                    free[g], hit[t, d], skipped[t, d] = False, True, bool(other[g])
+                    break
+    return hit, skipped
+
+
+def _precision(one: Matched, weights: np.ndarray) -> np.ndarray:
+    """Average precision [samples, thresholds] of a class."""
+    total = weights @ one.boxes
+    drawn = weights[:, one.rows]
+    result = np.zeros((len(weights), len(THRESHOLDS)))
+    places = np.linspace(0, 1, RECALLS)
+    for t in range(len(THRESHOLDS)):
+        hits = np.flatnonzero(one.right[t])
+        if not len(hits):
+            continue
+        said = np.cumsum(drawn * ~one.aside[t], axis=1)[:, hits]
+        right = np.cumsum(drawn[:, hits], axis=1)
+        precision = np.divide(right, said, out=np.zeros_like(right), where=said > 0)
+        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        recall = np.divide(right, total[:, None], out=np.zeros_like(right), where=total[:, None] > 0)
+        reached = np.searchsorted(places, recall, side="right") * (recall > 0)
+        step = np.diff(reached, axis=1, prepend=0)
+        result[:, t] = (best * step).sum(axis=1) / RECALLS
+    result[total == 0] = np.nan
+    return result
+
+
+def _mean(classes: Sequence[Matched], thresholds: slice, weights: np.ndarray) -> np.ndarray:
+    values = precisions(classes, weights)[:, :, thresholds].reshape(len(weights), -1)
+    return _known_mean(values)
+
+
+def _recall(classes: Sequence[Matched], weights: np.ndarray) -> np.ndarray:
+    made = []
+    for one in classes:
+        total = (weights @ one.boxes)[:, None]
+        right = weights[:, one.rows] @ one.right.T.astype(float)
+        made.append(np.divide(right, total, out=np.full_like(right, np.nan), where=total > 0))
+    return _known_mean(np.concatenate(made, axis=1) if made else np.full((len(weights), 1), np.nan))
+
+
+def _known_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the columns that are known; NaN where none is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    return np.divide(total, count, out=np.full(len(values), np.nan), where=count > 0)

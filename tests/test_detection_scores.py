@@ -1,0 +1,87 @@
+"""Average precision by row weights is COCO's: equal to COCOeval at weights of one, and to repeated pictures at others."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hf_tuner.metrics._detection import scores
+
+coco = pytest.importorskip("faster_coco_eval")
+NAMES = ("a", "b", "c")
+ORDER = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
+
+
+def pictures(seed: int, number: int = 12) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Boxes of all sizes on pictures of all shapes, and detections near them, beside them and of other classes."""
+    random = np.random.default_rng(seed)
+    found, expected = [], []
+    for _ in range(number):
+        width, height = random.integers(60, 500, 2)
+        count = int(random.integers(0, 7))
+        corner = random.random((count, 2)) * [width, height] * 0.6
+        size = np.exp(random.uniform(1.5, 5.5, (count, 2)))
+        boxes = np.concatenate([corner, corner + size, random.integers(0, 3, (count, 1))], axis=1).round(1)
+        expected.append(boxes)
+        near = boxes[random.integers(0, count, 10)] if count else np.zeros((0, 5))
+        moved = near[:, :4] + random.normal(0, 1, (len(near), 4)) * 0.12 * np.tile(near[:, 2:4] - near[:, :2], 2)
+        moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2] + 1)
+        label = np.where(random.random(len(near)) < 0.8, near[:, 4], random.integers(0, 3, len(near)))
+        found.append(np.concatenate([moved, random.random((len(near), 1)).round(3), label[:, None]], axis=1))
+    return found, expected
+
+
+def coco_scores(found: list[np.ndarray], expected: list[np.ndarray]) -> dict[str, float]:
+    """The same by COCOeval of faster-coco-eval; -1 where there is nothing to find."""
+
+    def plain(box: Any) -> list[float]:
+        left, top, right, bottom = map(float, box[:4])
+        return [left, top, right - left, bottom - top]
+
+    truth: dict[str, Any] = {"images": [{"id": i + 1} for i in range(len(expected))],
+             "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)], "annotations": []}  # fmt: skip
+    for i, boxes in enumerate(expected):
+        for box in boxes:
+            four = plain(box)
+            truth["annotations"].append({"id": len(truth["annotations"]) + 1, "image_id": i + 1, "category_id": int(box[4]),
+                                         "bbox": four, "area": four[2] * four[3], "iscrowd": 0})  # fmt: skip
+    said = [{"image_id": i + 1, "category_id": int(box[5]), "bbox": plain(box), "score": float(box[4])}
+            for i, boxes in enumerate(found) for box in boxes]  # fmt: skip
+    known = coco.COCO(truth)
+    run = coco.COCOeval_faster(known, known.loadRes(said), "bbox", print_function=lambda *_: None)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    return {**dict(zip(ORDER, run.stats[:6], strict=True)), "mar_100": run.stats[8]}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scores_are_those_of_cocoeval(seed: int) -> None:
+    found, expected = pictures(seed)
+    ours = {name: float(score(np.ones((1, len(found))))[0]) for name, score in scores(found, expected, NAMES).items()}
+    for name, value in coco_scores(found, expected).items():
+        assert ours.get(name, np.nan) == pytest.approx(value if value >= 0 else np.nan, abs=1e-9, nan_ok=True), name
+
+
+def test_a_weight_is_how_often_a_picture_counts() -> None:
+    found, expected = pictures(9)
+    random = np.random.default_rng(1)
+    weights = random.multinomial(len(found), np.full(len(found), 1 / len(found)), 3).astype(float)
+    weighted = scores(found, expected, NAMES)
+    for sample, drawn in enumerate(weights.astype(int)):
+        index = np.repeat(np.arange(len(found)), drawn)
+        again = scores([found[i] for i in index], [expected[i] for i in index], NAMES)
+        for name in weighted:
+            value = weighted[name](weights)[sample]
+            other = again[name](np.ones((1, len(index))))[0] if name in again else np.nan
+            assert value == pytest.approx(other, abs=1e-9, nan_ok=True), name
+
+
+def test_what_is_expected_given_as_found_is_perfect_and_nothing_found_is_zero() -> None:
+    _, expected = pictures(3)
+    perfect = [np.concatenate([boxes[:, :4], np.ones((len(boxes), 1)), boxes[:, 4:]], axis=1) for boxes in expected]
+    nothing = [np.zeros((0, 6)) for _ in expected]
+    one = np.ones((1, len(expected)))
+    for name, score in scores(perfect, expected, NAMES).items():
+        assert score(one)[0] == pytest.approx(1.0), name
+    assert scores(nothing, expected, NAMES)["map"](one)[0] == 0.0
