@@ -2,12 +2,9 @@
 
     python benchmarks/tiny_models.py gpt --texts FOLDER_OR_FILE --output DIR [--steps 400]
     python benchmarks/tiny_models.py t5 --texts FOLDER_OR_FILE --output DIR [--steps 400]
-    python benchmarks/tiny_models.py bart --texts FOLDER_OR_FILE --output DIR [--steps 1500]
 
 `gpt` is a Llama of 1.6 million parameters that learns to go on with the texts; `t5` an encoder–decoder of about the
-same size that learns to fill in what was cut out of them (span corruption, Raffel et al. 2020, arXiv 1910.10683); `bart`
-learns to write the beginning of a text some of whose tokens are masked (denoising, Lewis et al. 2020, arXiv 1910.13461;
-of the beginning only, Zhu et al. 2021, arXiv 1912.11602), so that it can copy before it is asked to summarise. All
+same size that learns to fill in what was cut out of them (span corruption, Raffel et al. 2020, arXiv 1910.10683). Both
 read a byte-level BPE vocabulary of 2,048 tokens that is trained on the same texts, so that nothing is ever unknown.
 Texts are every string of parquet, JSON Lines and .txt files (paragraphs); several places are separated by commas.
 """
@@ -27,7 +24,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
-    BartConfig,
     LlamaConfig,
     PreTrainedTokenizerFast,
     T5Config,
@@ -40,15 +36,13 @@ SENTINELS = 32
 """Tokens that stand for what was cut out."""
 CUT, SPAN = 0.15, 3
 """The share of tokens that is cut out, and how many at a time."""
-MASKED, BEGINNING = 0.15, 40
-"""The share of tokens that is masked, and how many tokens of the beginning are written."""
 KINDS = (".parquet", ".jsonl", ".txt")
 
 
 def main() -> None:
     """Read texts, train tokenizer and model, save both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("gpt", "t5", "bart"))
+    parser.add_argument("kind", choices=("gpt", "t5"))
     parser.add_argument("--texts", required=True, help="files or folders (parquet, jsonl, txt), separated by commas")
     parser.add_argument("--output", required=True)
     parser.add_argument("--steps", type=int, default=400)
@@ -62,7 +56,7 @@ def main() -> None:
         parser.error(f"--texts {seen.texts}: no text in {', '.join(KINDS)} files there")
     tokenizer = train_tokenizer(texts, seen.kind)
     stream = np.concatenate([[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts, **PLAIN)["input_ids"]])
-    model = {"gpt": gpt, "t5": t5, "bart": bart}[seen.kind](tokenizer)
+    model = (gpt if seen.kind == "gpt" else t5)(tokenizer)
     print(f"{len(texts):,} texts, {len(stream):,} tokens; {sum(p.numel() for p in model.parameters()):,} parameters")
     train(model, stream, tokenizer, seen)
     model.save_pretrained(seen.output)
@@ -99,8 +93,7 @@ def strings(value: Any) -> Iterator[str]:
 
 def train_tokenizer(texts: list[str], kind: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer; that of T5 ends every text with </s> and knows the sentinels."""
-    special = ["<pad>", "</s>", "<s>", *(["<mask>"] if kind == "bart" else [])]
-    special += [f"<extra_id_{i}>" for i in range(SENTINELS if kind == "t5" else 0)]
+    special = ["<pad>", "</s>", "<s>"] + [f"<extra_id_{i}>" for i in range(SENTINELS if kind == "t5" else 0)]
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -108,12 +101,11 @@ def train_tokenizer(texts: list[str], kind: str) -> PreTrainedTokenizerFast:
     core.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet)
     )
-    if kind != "gpt":
+    if kind == "t5":
         core.post_processor = processors.TemplateProcessing(
             single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
         )
-    names = {"pad_token": "<pad>", "eos_token": "</s>", **({} if kind == "t5" else {"bos_token": "<s>"})}
-    names |= {"mask_token": "<mask>"} if kind == "bart" else {}
+    names = {"pad_token": "<pad>", "eos_token": "</s>", **({"bos_token": "<s>"} if kind == "gpt" else {})}
     return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=POSITIONS, **names)
 
 
@@ -137,17 +129,6 @@ def t5(tokenizer: Any) -> Any:
     return AutoModelForSeq2SeqLM.from_config(config)
 
 
-def bart(tokenizer: Any) -> Any:
-    """A BART with learned positions."""
-    size = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 3 * WIDTH, "decoder_ffn_dim": 3 * WIDTH}
-    config = BartConfig(
-        vocab_size=len(tokenizer), d_model=WIDTH, encoder_attention_heads=HEADS, decoder_attention_heads=HEADS,
-        max_position_embeddings=POSITIONS, dropout=0.0, decoder_start_token_id=tokenizer.eos_token_id,
-        forced_eos_token_id=None, **size, **ids_of(tokenizer),
-    )  # fmt: skip
-    return AutoModelForSeq2SeqLM.from_config(config)
-
-
 def ids_of(tokenizer: Any) -> dict[str, int]:
     """Special tokens as a configuration wants them."""
     return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id,
@@ -167,7 +148,7 @@ def train(model: Any, stream: np.ndarray, tokenizer: Any, seen: Any) -> None:
     for step in range(seen.steps):
         at = random.integers(0, max(1, len(stream) - seen.block), seen.batch)
         windows = [stream[i : i + seen.block] for i in at]
-        batch = MAKE[seen.kind](windows, random, tokenizer)
+        batch = plain(windows) if seen.kind == "gpt" else corrupted(windows, random, tokenizer)
         loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -180,7 +161,7 @@ def train(model: Any, stream: np.ndarray, tokenizer: Any, seen: Any) -> None:
     model.eval()
 
 
-def plain(windows: list[np.ndarray], random: np.random.Generator, tokenizer: Any) -> dict[str, torch.Tensor]:
+def plain(windows: list[np.ndarray]) -> dict[str, torch.Tensor]:
     """Windows as inputs and labels of a causal model."""
     ids = torch.from_numpy(np.stack(windows))
     return {"input_ids": ids, "labels": ids}
@@ -208,19 +189,6 @@ def _cut(ids: np.ndarray, random: np.random.Generator, first: int, end: int) -> 
         wanted += [first + number, *ids[max(at, start) : start + SPAN]]
         at = max(at, start + SPAN)
     return [*map(int, given), *map(int, ids[at:]), end], [*map(int, wanted), end]
-
-
-def masked(windows: list[np.ndarray], random: np.random.Generator, tokenizer: Any) -> dict[str, torch.Tensor]:
-    """Windows with tokens masked, and how they begin as labels."""
-    whole = np.stack(windows)
-    hidden = random.random(whole.shape) < MASKED
-    given = np.where(hidden, tokenizer.mask_token_id, whole)
-    end = np.full((len(whole), 1), tokenizer.eos_token_id)
-    labels = np.concatenate([whole[:, :BEGINNING], end], axis=1)
-    return {"input_ids": torch.from_numpy(np.concatenate([given, end], axis=1)), "labels": torch.from_numpy(labels)}
-
-
-MAKE = {"gpt": plain, "t5": corrupted, "bart": masked}
 
 
 if __name__ == "__main__":
