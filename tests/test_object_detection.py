@@ -153,7 +153,7 @@ def test_twenty_pictures_can_be_learned(tmp_path: Path) -> None:
     YolosImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path / "model")
     report = finetune(
         "object-detection", model=str(tmp_path / "model"), dataset=str(tmp_path / "data"), method="full",
-        output_dir=str(tmp_path / "run"), augment="none", num_train_epochs=250, per_device_train_batch_size=20,
+        output_dir=str(tmp_path / "run"), augment="none", num_train_epochs=700, per_device_train_batch_size=10,
         learning_rate=1e-3, bf16=False, save_strategy="no", verify=False, logging_steps=50,
     )  # fmt: skip
     assert report.metrics["test"]["map_50"]["value"] >= 0.9
