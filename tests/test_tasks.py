@@ -58,7 +58,11 @@ def test_merged_model_answers_like_the_adapter(
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("task", TASKS)
-def test_code_of_the_card_runs_when_pasted(task: str, method: str, finished: Any, tiny: Any, tmp_path: Path) -> None:
+def test_code_of_the_card_runs_when_pasted(
+    task: str, method: str, finished: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
     from hf_tuner.hub.card import read_facts
     from hf_tuner.hub.usage import plain_code
 
@@ -66,6 +70,8 @@ def test_code_of_the_card_runs_when_pasted(task: str, method: str, finished: Any
     code = "\n".join(plain_code(read_facts(folder))).replace('"FOLDER"', repr(str(folder)))
     code = code.replace('"BASE"', repr(str(tiny(task).model)))
     (tmp_path / "pasted.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48), "teal").save("picture.jpg")
     done = forked(lambda: runpy.run_path(str(tmp_path / "pasted.py")))
     assert done.code == 0, f"{code}\n{done.text}"
     assert done.text.strip(), "the code prints no answer"

@@ -56,15 +56,26 @@ def _answering(facts: Facts) -> list[str]:
     how = _how(facts)
     if how.lines:
         return ["", *how.lines]
-    arguments = [f'"{facts.task.pipeline}"', "model=model", "tokenizer=tokenizer", *how.options]
+    word, _, argument = _reader(facts)
+    arguments = [f'"{facts.task.pipeline}"', "model=model", f"{argument}={word}", *how.options]
     return [*_call(f"{how.verb} = pipeline", arguments), "", f"print({how.verb}({how.example}))"]
+
+
+def _reader(facts: Facts) -> tuple[str, str, str]:
+    """What rows are read with: its name in the code, the call that makes it, and the pipeline's argument."""
+    kind = facts.task.processor
+    word, argument = {
+        "AutoTokenizer": ("tokenizer", "tokenizer"),
+        "AutoImageProcessor": ("processor", "image_processor"),
+    }.get(kind, ("processor", "processor"))
+    return word, f"{word} = {kind}.from_pretrained", argument
 
 
 def _names(facts: Facts, *more: str) -> str:
     """What the code imports from transformers."""
     how = _how(facts)
     last = how.imports if how.lines else ("pipeline",)
-    return ", ".join(dict.fromkeys([facts.task.auto_model, "AutoTokenizer", *more, *last]))
+    return ", ".join(dict.fromkeys([facts.task.auto_model, facts.task.processor, *more, *last]))
 
 
 def _without(facts: Facts) -> list[str]:
@@ -98,10 +109,10 @@ def _adapter(facts: Facts) -> list[str]:
         f"from transformers import {_names(facts, *bits)}",
         "",
         *labels,
-        *_call("tokenizer = AutoTokenizer.from_pretrained", place),
+        *_call(_reader(facts)[1], place),
         *([MISSING] if task.new_head else []),
         *_call(f"base = {auto}.from_pretrained", options),
-        "base.config.pad_token_id = tokenizer.pad_token_id",
+        *(["base.config.pad_token_id = tokenizer.pad_token_id"] if task.processor == "AutoTokenizer" else []),
         *_call("model = PeftModel.from_pretrained", ["base", *place], inner),
         *_answering(facts),
     ]
@@ -116,7 +127,7 @@ def _whole(facts: Facts) -> list[str]:
     return [
         f"from transformers import {_names(facts)}",
         "",
-        *_call("tokenizer = AutoTokenizer.from_pretrained", place),
+        *_call(_reader(facts)[1], place),
         *_call(f"model = {task.auto_model}.from_pretrained", place),
         *_answering(facts),
     ]
