@@ -57,6 +57,11 @@ REFUSED: dict[tuple[str, str], str] = {
     ("translation", "head-only"): "has no head to train; use --method lora or full",
     ("translation", "lp-ft"): "no one state a row that a probe is fitted on",
     ("reranking", "lp-ft"): "no one state a row that a probe is fitted on",
+    ("object-detection", "lp-ft"): "no one state a row that a probe is fitted on",
+    **{
+        ("object-detection", m): "prompt methods work on text models with a known head"
+        for m in ("p-tuning", "prefix", "prompt")
+    },
     ("sentence-similarity", "head-only"): "has no head to train",
     ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",
 }

@@ -157,3 +157,24 @@ def test_twenty_pictures_can_be_learned(tmp_path: Path) -> None:
         learning_rate=1e-3, bf16=False, save_strategy="no", verify=False, logging_steps=50,
     )  # fmt: skip
     assert report.metrics["test"]["map_50"]["value"] >= 0.9
+
+
+def test_backbone_learns_at_a_tenth_of_the_rate() -> None:
+    from hf_tuner import catalog
+
+    model = model_of("detr").requires_grad_(True)
+    plug = catalog.load("optimizers", "backbone-rate")
+    made = plug.groups(model, plug.Config(), 1e-4, 0.01)
+    names = {id(p): name for name, p in model.named_parameters()}
+    rates = {names[id(p)]: group["lr"] for group in made for p in group["params"]}
+    assert len(rates) == len([p for p in model.parameters() if p.requires_grad])
+    assert {round(rate / 1e-4, 6) for name, rate in rates.items() if ".backbone." in name} == {0.1}
+    assert {round(rate / 1e-4, 6) for name, rate in rates.items() if ".backbone." not in name} == {1.0}
+
+
+def test_lines_of_the_card_find_boxes_with_a_loaded_model(setup: Any, capsys: pytest.CaptureFixture) -> None:
+    _, task, _, processor = setup
+    exec("\n".join(task.usage(0).lines), {"model": model_of("detr").eval(), "processor": processor})  # noqa: S102 - ours
+    assert capsys.readouterr().out.strip().endswith("found")
+    shown = task.reads_as(processor)
+    assert "with padding" in shown and "× 64" in shown

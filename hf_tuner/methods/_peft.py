@@ -66,10 +66,43 @@ def attach_config(model: Any, kind: Any, targets: Targets, **settings: Any) -> A
 
     try:
         config = kind(modules_to_save=outermost(targets.head) or None, **settings)
-        adapted = peft.get_peft_model(model, config)
+        adapted = share_heads(peft.get_peft_model(with_embeddings(model), config))
     except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
         raise UsageError(f"peft cannot adapt {type(model).__name__} this way: {error}") from error
     return full_precision(lend_shapes(adapted))
+
+
+def with_embeddings(model: Any) -> Any:
+    """The model, with an empty answer to what its input embeddings are where it has none.
+
+    peft 0.21 asks every model whose parts share weights for them; detectors share heads and embed no words.
+    """
+    import torch
+
+    try:
+        model.get_input_embeddings()
+    except NotImplementedError:
+        model.get_input_embeddings = torch.nn.Identity
+    return model
+
+
+def share_heads(model: Any) -> Any:
+    """Make a head that stands at several places (one for all decoder layers) the same trained copy at each of them.
+
+    peft wraps it where it is named; elsewhere the frozen original would go on to answer.
+    """
+    from peft.utils.other import ModulesToSaveWrapper
+
+    def weights(module: Any) -> tuple[Any, ...]:
+        return (type(module), *map(id, module.parameters()))
+
+    wrappers = {weights(m.original_module): m for m in model.modules() if isinstance(m, ModulesToSaveWrapper)}
+    for parent in [m for m in model.modules() if not isinstance(m, ModulesToSaveWrapper)]:
+        for name, child in list(parent._modules.items()):
+            wrapper = wrappers.get(weights(child)) if child is not None else None
+            if wrapper is not None and len(weights(child)) > 1:
+                setattr(parent, name, wrapper)
+    return model
 
 
 SHAPES = ("stride", "padding", "dilation", "kernel_size", "groups", "in_channels", "out_channels")
@@ -146,7 +179,7 @@ def reload(base: Any, folder: str) -> Any:
     """
     import peft
 
-    model = full_precision(lend_shapes(peft.PeftModel.from_pretrained(base, folder)))
+    model = full_precision(lend_shapes(share_heads(peft.PeftModel.from_pretrained(with_embeddings(base), folder))))
     peft.set_peft_model_state_dict(model, peft.load_peft_weights(folder, device=str(base.device)))
     return model.eval()
 

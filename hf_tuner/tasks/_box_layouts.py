@@ -30,8 +30,8 @@ def box_layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], giv
             found["objects"] = objects
     if "objects" in found:
         return _objects(found, first, features[found["objects"]])
-    for name, names in (("boxes", BOXES), ("labels", LABELS)):
-        column = next((c for n in names for c in features if c.lower() == n), None)
+    for name, accepted in (("boxes", BOXES), ("labels", LABELS)):
+        column = next((c for n in accepted for c in features if c.lower() == n), None)
         if name not in found and column is not None:
             found[name] = column
     if "boxes" not in found:
@@ -62,7 +62,7 @@ def _objects(found: Mapping[str, str], first: Sequence[dict[str, Any]], feature:
     """Rows whose objects are a dictionary of lists, or a list of dictionaries."""
     column = found["objects"]
     inner = getattr(feature, "feature", feature)
-    example = next((v for v in (row[column] for row in first) if v), {})
+    example: Any = next((v for v in (row[column] for row in first) if v), {})
     names = list(inner) if isinstance(inner, Mapping) else list(example if isinstance(example, Mapping) else example[0])
     boxes = next((n for n in BOXES if n in names), None)
     labels = next((n for n in LABELS if n in names), None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._box_audit import box_findings, encoded_boxes, format_of, names_of, sizes_of
-from hf_tuner.tasks._box_batches import AUGMENT, batches, extremes
+from hf_tuner.tasks._box_batches import AUGMENT, batches, canvas, extremes
 from hf_tuner.tasks._box_layouts import box_layout
 from hf_tuner.tasks._boxes import FORMATS
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
@@ -137,6 +137,11 @@ class ObjectDetection(PictureTask):
         names = ("height", "width") if fixed else ("shortest_edge", "longest_edge")
         processor.size = dict.fromkeys(names, self.image_size)
         return f"pictures of {self.image_size} pixels at most (--image-size)"
+
+    def reads_as(self, processor: Any) -> str:
+        """Size of what the model gets, padding with it."""
+        height, width = canvas(processor, self.shapes)
+        return f"{type(processor).__name__}: {width} × {height} pixels with padding"
 
     def samples(self) -> list[dict[str, Any]]:
         """Pictures to compare two models on where the run's own data is not at hand."""
