@@ -50,6 +50,10 @@ REFUSED: dict[tuple[str, str], str] = {
         ("multiple-choice", m): "prompt methods work on text models with a known head"
         for m in ("p-tuning", "prefix", "prompt")
     },
+    **{
+        ("image-classification", m): "prompt methods work on text models with a known head"
+        for m in ("p-tuning", "prefix", "prompt")
+    },
     ("question-answering", "lp-ft"): "no one state a row that a probe is fitted on",
     ("token-classification", "lp-ft"): "no one state a row that a probe is fitted on",
     ("summarization", "head-only"): "has no head to train; use --method lora or full",

@@ -1,0 +1,162 @@
+"""Pictures become the same pixels everywhere; convolutions take adapters; batch norms do as they are told."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from task_runs import QUICK, held, weights
+from tiny_tasks import image_classification as pictures
+from transformers import (
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
+    MobileNetV2ImageProcessor,
+    pipeline,
+    set_seed,
+)
+
+from hf_tuner import finetune
+from hf_tuner.config import Run
+from hf_tuner.data.load import load_data
+from hf_tuner.errors import UsageError
+from hf_tuner.evaluation.predict import encoded, kept_of, predict
+from hf_tuner.models.processors import load_processor
+from hf_tuner.models.restore import restore
+from hf_tuner.tasks.image_classification import Config, ImageClassification
+
+
+@pytest.fixture(scope="module")
+def convnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MobileNetV2 that pads as TensorFlow does, as the real ones do."""
+    folder = tmp_path_factory.mktemp("mobilenet")
+    set_seed(0)
+    config = MobileNetV2Config(depth_multiplier=0.25, image_size=32, num_labels=2, tf_padding=True)
+    MobileNetV2ForImageClassification(config).save_pretrained(folder)
+    size = {"shortest_edge": 36}
+    MobileNetV2ImageProcessor(size=size, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def train(model: Path, data: Path, folder: Path, method: str, **settings: Any) -> Any:
+    """The report of a short run."""
+    words = {**QUICK, "probe_rows": 0, "way_in": "random", **settings}
+    return finetune(
+        "image-classification", model=str(model), dataset=str(data), method=method, output_dir=str(folder), **words
+    )
+
+
+def test_lora_on_convolutions_is_reloaded_and_merged(convnet: Path, tiny: Any, tmp_path: Path) -> None:
+    report = train(convnet, tiny("image-classification").data, tmp_path / "run", "lora")
+    assert next(p for p in report.proofs if p["name"] == "saved = measured")["passed"]
+    assert "modules adapted" in next(p for p in report.proofs if p["name"] == "targets matched")["detail"]
+    from hf_tuner.cli.main import main
+
+    main(["merge", str(tmp_path / "run"), "--output", str(tmp_path / "merged")])
+    rows = held(tmp_path / "run")
+    left, right = (np.stack(kept_of(restore(tmp_path / name), rows)[0]) for name in ("run", "merged"))
+    assert np.allclose(left, right, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "policy, moves, trains", [("train", True, True), ("eval", False, True), ("frozen", False, False)]
+)
+def test_batch_norms_follow_the_policy(
+    convnet: Path, tiny: Any, tmp_path: Path, policy: str, moves: bool, trains: bool
+) -> None:
+    train(convnet, tiny("image-classification").data, tmp_path / "run", "full", batch_norm=policy, learning_rate=1e-2)
+    before, after = weights(convnet), weights(tmp_path / "run")
+    statistics = [key for key in before if key.endswith("running_mean")]
+    scales = [key.replace("running_mean", "weight") for key in statistics]
+    assert statistics and any(not torch.equal(before[k], after[k]) for k in statistics) is moves
+    assert any(not torch.equal(before[k], after[k]) for k in scales) is trains
+
+
+def test_adapters_refuse_statistics_that_they_cannot_save(convnet: Path, tiny: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="an adapter's files hold no running statistics"):
+        train(convnet, tiny("image-classification").data, tmp_path / "run", "lora", batch_norm="train")
+
+
+def prepared(tiny: Any, augment: str) -> tuple[ImageClassification, Any, Any]:
+    """Task, processor and rows of the tiny set-up."""
+    made = tiny("image-classification")
+    run = Run(task="image-classification", model=str(made.model), dataset=str(made.data), output_dir="unused",
+              task_config=Config(augment=augment))  # fmt: skip
+    data = load_data(run, ImageClassification)
+    task = ImageClassification.from_data(data, run)
+    return task, load_processor(run, task), data
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("augment", ["crop", "trivial"])
+def test_augmentation_depends_on_seed_epoch_and_row_alone(tiny: Any, augment: str) -> None:
+    task, processor, data = prepared(tiny, augment)
+    ready, collate = encoded(task, processor, data["train"], 0, "train"), task.collate(processor)
+    rows = [{**ready[i], "row": i, "epoch": 3} for i in range(4)]
+    together = collate(rows)["pixel_values"]
+    torch.manual_seed(7)
+    alone = torch.cat([collate([row])["pixel_values"] for row in reversed(rows)]).flip(0)
+    assert torch.equal(together, alone)
+    assert not torch.equal(together, collate([{**row, "epoch": 4} for row in rows])["pixel_values"])
+    assert not torch.equal(together, collate([ready[i] for i in range(4)])["pixel_values"])
+
+
+@pytest.mark.fault(2)
+def test_two_data_workers_train_the_same_weights(tiny: Any, tmp_path: Path) -> None:
+    made = tiny("image-classification")
+    for workers in (0, 2):
+        train(made.model, made.data, tmp_path / str(workers), "full", dataloader_num_workers=workers, verify=False)
+    first, second = weights(tmp_path / "0"), weights(tmp_path / "2")
+    assert first and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.fault(40)
+def test_evaluation_predict_and_the_pipeline_see_the_same_pixels(tiny: Any, finished: Any) -> None:
+    folder = finished("image-classification", "full")
+    task, processor, data = prepared(tiny, "none")
+    path = data["test"][0]["image"]["path"]
+    direct = processor(Image.open(path).convert("RGB"), return_tensors="pt")["pixel_values"]
+    ready = encoded(task, processor, data["test"].select([0]), 0)
+    assert torch.equal(direct, task.collate(processor)([ready[0]])["pixel_values"])
+    ours = predict(folder, [path])[0]
+    theirs = pipeline("image-classification", model=str(folder))(path)[0]
+    assert theirs["label"] == ours["prediction"] and theirs["score"] == pytest.approx(ours["score"], abs=1e-5)
+
+
+@pytest.mark.fault(54)
+def test_pictures_that_cannot_be_used_are_named_before_the_model_is_loaded(tiny: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for index in range(6):
+                pictures.write_picture(
+                    tmp_path / split / name / f"{index}.png", (200, 9 * index, 30 * len(split)), random
+                )
+    whole = (tmp_path / "train" / "a" / "0.png").read_bytes()
+    (tmp_path / "train" / "a" / "half.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "train" / "b" / "page.jpg").write_text("<!DOCTYPE html><html></html>")
+    run = {"task": "image-classification", "model": "none", "dataset": str(tmp_path), "output_dir": "unused"}
+    with pytest.raises(UsageError, match=r"half.png \(cut short\).*page.jpg \(a web page"):
+        load_data(Run(**run), ImageClassification)
+    data = load_data(Run(**run, skip_bad=True), ImageClassification)
+    assert data["train"].num_rows == 12
+
+
+def test_a_picture_in_two_splits_is_said_and_can_be_dropped(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = []
+    for index in range(12):
+        pictures.write_picture(tmp_path / f"{index}.png", (20 * index, 90, 40), random)
+        rows.append({"image": f"{index}.png", "label": "even" if index % 2 == 0 else "odd"})
+    Image.open(tmp_path / "3.png").save(tmp_path / "again.bmp")
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held_out = [{"image": "again.bmp", "label": "odd"}]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in held_out))
+    run = {"task": "image-classification", "model": "none", "dataset": str(tmp_path / "train.jsonl"), "output_dir": "unused",
+           "eval_dataset": str(tmp_path / "test.jsonl")}  # fmt: skip
+    data = load_data(Run(**run), ImageClassification)
+    assert any("look the same" in text and "again.bmp = 3.png" in text for text in data.tuner_notes["warnings"])
+    assert load_data(Run(**run, drop_leaked=True), ImageClassification)["train"].num_rows == 11
