@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
 
 from hf_tuner.console import Progress, count
 from hf_tuner.data.box_folders import read_box_folder
@@ -83,9 +83,8 @@ def with_pictures(rows: Dataset, columns: Sequence[str], folder: Path | None) ->
         given = [value["path"] if stored and value else value for value in rows[name][:]]
         paths = [{"bytes": None, "path": str(folder / text) if text else None} for text in given]
         made = Dataset.from_dict({name: paths}, features=Features({name: Image(decode=False)}))
-        place = rows.column_names
-        rows = rows.remove_columns(name).add_column(name, made.data.column(name), feature=Image(decode=False))
-        rows = rows.select_columns(place)
+        place, rest = rows.column_names, rows.remove_columns(name)
+        rows = concatenate_datasets([made, rest], axis=1).select_columns(place) if rest.column_names else made
     return rows
 
 
