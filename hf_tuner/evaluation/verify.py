@@ -78,8 +78,8 @@ def compare(name: str, measured: Sequence[np.ndarray], again: Sequence[np.ndarra
     if len(measured) != len(again) or (not whole and shapes[0] != shapes[1]):
         return Proof(name, False, f"shapes differ: {_shape(measured)} was measured, {_shape(again)} came back")
     if whole and shapes[0] == shapes[1] and all(len(shape) == 2 for shape in shapes[0]):
-        right = sum(int((a == b).sum()) for a, b in zip(measured, again, strict=True))
-        share = right / max(1, sum(row.size for row in measured))
+        alike = sum(int((a == b).sum()) for a, b in zip(measured, again, strict=True))
+        share = alike / max(1, sum(row.size for row in measured))
         passed = share == 1 or (tolerance > 0 and share >= 0.999)
         return Proof(name, passed, f"{len(measured)} rows in a fresh process: {share:.2%} of the pixels alike")
     if whole:

@@ -41,11 +41,7 @@ def input_size(processor: Any) -> tuple[int, int]:
         size = getattr(processor, name, None)
         if not size or (name == "crop_size" and not getattr(processor, "do_center_crop", False)):
             continue
-        given = (
-            size
-            if isinstance(size, Mapping)
-            else {k: getattr(size, k, None) for k in ("height", "width", "shortest_edge")}
-        )
+        given: dict[str, Any] = dict(size)
         if given.get("height") and given.get("width"):
             return int(given["height"]), int(given["width"])
         if given.get("shortest_edge"):

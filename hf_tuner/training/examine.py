@@ -42,7 +42,7 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     require_output(run.folder)
     require_cache()
     config = load_config(run)
-    check_vocabulary(processor, config)
+    check_vocabulary(tokenizer_in(processor), config)
     lines = {}
     said: list[str] = []
     facts["tokens"] = {}
@@ -169,9 +169,9 @@ def _sizes(run: Run, task: Any) -> tuple[int, int] | None:
     return saved_bytes(model, catalog.load("methods", run.method).SAVES), trainable
 
 
-def _vocabulary(processor: Any, config: Any) -> tuple[str, dict[str, int]]:
+def _vocabulary(tokenizer: Any, config: Any) -> tuple[str, dict[str, int]]:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    ids = max(tokenizer_in(processor).get_vocab().values(), default=0) + 1
+    ids = max(tokenizer.get_vocab().values(), default=0) + 1
     rows = getattr(text, "vocab_size", None)
     facts = {"ids": ids, **({"embeddings": rows} if rows else {})}
     return f"{count(ids)} ids" + (f" for {count(rows)} embeddings" if rows else ""), facts
