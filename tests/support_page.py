@@ -51,9 +51,11 @@ REFUSED: dict[tuple[str, str], str] = {
         for m in ("p-tuning", "prefix", "prompt")
     },
     **{
-        ("image-classification", m): "prompt methods work on text models with a known head"
+        (task, m): "prompt methods work on text models with a known head"
+        for task in ("image-classification", "semantic-segmentation")
         for m in ("p-tuning", "prefix", "prompt")
     },
+    ("semantic-segmentation", "lp-ft"): "no one state a row that a probe is fitted on",
     ("question-answering", "lp-ft"): "no one state a row that a probe is fitted on",
     ("token-classification", "lp-ft"): "no one state a row that a probe is fitted on",
     ("summarization", "head-only"): "has no head to train; use --method lora or full",

@@ -192,6 +192,8 @@ def _train(trainer: TunerTrainer, store: Store, more: list[Any]) -> Trained:
         stop.check(trainer.newest(), trainer.state.global_step)
     # Without autocast around its forward: whoever loads the saved model computes in the type of its weights.
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    # accelerate takes transformers' own wrappers off with its own (SegFormer then has no hidden states): the class's is right.
+    trained.__dict__.pop("forward", None)
     proofs = moved.proofs or [Proof(**p) for p in trainer.ledger.proofs]
     changed = store.identity.get("changed", [])
     return Trained(trained, proofs, trainer.state.log_history, trainer.ledger.seconds, changed)
