@@ -197,7 +197,9 @@ def test_audit_names_masks_of_another_size_numbers_that_no_class_has_and_one_cla
         loaded(tmp_path / "ids")
     void = np.full((20, 30), 255, np.uint8)
     void[0, :2] = (0, 1)
-    write_pair(tmp_path / "void", "a", grey, Image.fromarray(void))
+    for number, name in enumerate(("a", "d", "e", "f")):
+        shade = Image.fromarray(np.full((20, 30, 3), 40 * number, np.uint8))
+        write_pair(tmp_path / "void", name, shade, Image.fromarray(void))
     write_pair(tmp_path / "void", "b", grey.rotate(90, expand=True), good.rotate(90, expand=True))
     write_pair(tmp_path / "void", "c", grey.rotate(180), Image.new("L", (30, 20), 255))
     loaded(tmp_path / "void", classes="ground,thing,never")
