@@ -7,16 +7,8 @@ from pathlib import Path
 
 FILE = Path(__file__).parent / "fault_rows.csv"
 
-NO_VISION = "Images are looked at; nothing trains on them before the vision tasks are there."
-NO_BOXES = "Object detection is not there yet."
 NOTES = {
-    "2": "Nothing is augmented at random yet: `hf_tuner/augment` is empty, so every row is the same in every epoch.",
-    "35": "Generation is not there yet: classifiers never write an end of text.",
-    "39": NO_BOXES,
-    "40": f"Shown for text. {NO_VISION}",
-    "55": NO_VISION,
-    "56": NO_VISION,
-    "59": NO_BOXES,
+    "2": "The interrupted runs of all tasks (`test_task_invariants.py`) crop pictures at random too.",
 }
 """What a row's tests leave open, or why it has none."""
 

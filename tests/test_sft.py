@@ -264,6 +264,7 @@ def overfitted(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
+@pytest.mark.fault(35)
 def test_the_model_stops_by_itself_after_overfitting(overfitted: Path) -> None:
     rows = [json.loads(line)["messages"] for line in (overfitted / "train.jsonl").read_text().splitlines()]
     asked = [{"prompt": messages[:1]} for messages in rows]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_tuner.catalog import nearest
+from hf_tuner import catalog
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._classifier import Classifier
@@ -21,6 +21,12 @@ class Config:
     """Settings of image classification."""
 
     augment: str = option("crop", "How training pictures are changed: none, crop (and flip), trivial.")
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an augmentation that there is not."""
+        known = ["none", *catalog.names("augment")]
+        if self.augment not in known:
+            raise ValueError(catalog.unknown("augmentation", self.augment, known))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,7 @@ class ImageClassification(Classifier, PictureTask):
         if "image" not in found:
             kinds = [column for column, feature in features.items() if type(feature).__name__ == "Image"]
             if not kinds:
-                close = nearest("image", list(features))
+                close = catalog.nearest("image", list(features))
                 hint = f'; did you mean "{close}"?' if close else ""
                 raise UsageError(f"no column with pictures or their paths; found: {', '.join(features)}{hint}\n"
                                  "Name it: --columns image=COLUMN,label=COLUMN")  # fmt: skip
