@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,14 @@ def _details(run: Run, results: Measured, main: str | None) -> dict[str, Any]:
     if not task.probes:
         return details | task.details(kept, ready, rows) | shown
     references = np.asarray(ready.with_format(None)["labels"])
-    texts = rows[task.texts[0]][:] if task.texts else ()
+    texts = rows[task.texts[0]][:] if task.texts else _files(rows[task.pictures[0]][:])
     found = describe(task.problem, np.asarray(kept), references, task.label_names, texts)
     return details | {name: value for name, value in shown.items() if value} | found
+
+
+def _files(pictures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What pictures are called, those without a file by their row."""
+    return [Path(one["path"]).name if one["path"] else f"picture {row}" for row, one in enumerate(pictures)]
 
 
 def _shape(model: Any) -> dict[str, Any]:
