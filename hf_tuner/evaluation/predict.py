@@ -33,7 +33,7 @@ def encoded(task: Any, processor: Any, rows: Dataset, max_length: int, split: st
         )
 
     with no_bars():
-        ready = sound(made, lambda: made(False), "encoded rows")
+        ready = sound(made, lambda: made(False), "tokenised texts")
         if carried:  # as they are: pictures are decoded when they are needed, and never copied
             ready = concatenate_datasets([rows.select_columns(carried), ready], axis=1)
         return task.pack(ready, split, max_length)
