@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Image
 
 from hf_tuner.console import Progress
 from hf_tuner.errors import EnvironmentFault
@@ -48,7 +49,7 @@ def keep_outputs(
     try:
         with torch.inference_mode():
             mine = (i for n, i in enumerate(batches_by_length(rows, batch_size)) if n % world == rank)
-            for index, batch in _ahead(mine, lambda index: collate(take(rows, index))):
+            for index, batch in _made(mine, rows, collate):
                 each()
                 parts.append((index, outputs(model, to_device(batch, device))))
                 if len(parts) == 1:
@@ -56,6 +57,17 @@ def keep_outputs(
     finally:
         model.train(was_training)
     return _joined(_gathered(parts, world), len(rows))
+
+
+def _made(mine: Iterator[np.ndarray], rows: Any, collate: Callable) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Row indices with their batch; of pictures, which take long to decode, the next one is made ahead."""
+
+    def make(index: np.ndarray) -> dict[str, Any]:
+        return collate(take(rows, index))
+
+    if any(isinstance(feature, Image) for feature in rows.features.values()):
+        return _ahead(mine, make)
+    return ((index, make(index)) for index in mine)
 
 
 def _ahead(
