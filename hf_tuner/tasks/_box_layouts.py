@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hf_tuner.catalog import nearest
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._task import Layout, RowError
+from hf_tuner.tasks._vision import picture_columns
 
 STATED = "bbox_coco"
 """Name that the readers of COCO, VOC and YOLO folders give: its boxes are left, top, width, height in pixels."""
@@ -21,9 +21,7 @@ def box_layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], giv
 
     Raises UsageError when there is no picture, or labels without boxes.
     """
-    found = dict(given)
-    if "image" not in found:
-        found["image"] = _picture(features, pictures)
+    found = picture_columns(features, given, {"image": pictures})
     if not {"objects", "boxes"} & found.keys():
         objects = next((c for n in OBJECTS for c in features if c.lower() == n), None)
         if objects is not None:
@@ -45,17 +43,6 @@ def box_layout(features: Mapping[str, Any], first: Sequence[dict[str, Any]], giv
         return _row(row[found["boxes"]], row[found["labels"]], names, row["written"] if told else "")
 
     return Layout("pictures, boxes and labels", {n: found[n] for n in ("image", "boxes", "labels")}, convert)
-
-
-def _picture(features: Mapping[str, Any], pictures: Sequence[str]) -> str:
-    kinds = [column for column, feature in features.items() if type(feature).__name__ == "Image"]
-    column = next((c for n in pictures for c in features if c.lower() == n), kinds[0] if kinds else None)
-    if column is None:
-        close = nearest("image", list(features))
-        hint = f'; did you mean "{close}"?' if close else ""
-        raise UsageError(f"no column with pictures or their paths; found: {', '.join(features)}{hint}\n"
-                         "Name it: --columns image=COLUMN,objects=COLUMN")  # fmt: skip
-    return column
 
 
 def _objects(found: Mapping[str, str], first: Sequence[dict[str, Any]], feature: Any) -> Layout:

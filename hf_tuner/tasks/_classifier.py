@@ -1,11 +1,12 @@
 """What tasks share that give one class, several classes or a number for each row."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_tuner.tasks._labels import Labels, by_name, majority_logits
-from hf_tuner.tasks._task import Measures, Task
+from hf_tuner.tasks._labels import by_name, majority_logits
+from hf_tuner.tasks._named import Named
+from hf_tuner.tasks._task import Measures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,38 +14,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classifier(Task):
+class Classifier(Named):
     """A task whose rows have a column `label`, and whose model gives logits [rows, classes] for them."""
 
     probes: ClassVar[bool] = True
 
-    labels: Labels
-
-    @classmethod
-    def restore(cls, saved: Mapping[str, Any]) -> Self:
-        """The task of a saved run, from its manifest."""
-        known = {f.name: saved[f.name] for f in fields(cls) if f.name in saved}
-        return cls(**{**known, "labels": Labels(**{**saved["labels"], "names": tuple(saved["labels"]["names"])})})
-
-    def manifest(self) -> dict[str, Any]:
-        """What `restore` needs, as plain data."""
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {
-            "labels": {**asdict(self.labels), "names": list(self.labels.names)}
-        }
-
     def prepare(self, rows: Any) -> Any:
         """Class labels by name: another data set may number the same names in another order."""
         return by_name(rows) if "label" in rows.column_names else rows
-
-    @property
-    def note(self) -> str:
-        """What the labels are, and why."""
-        return self.labels.note
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
-        return self.labels.names
 
     @property
     def problem(self) -> str:
@@ -52,17 +29,11 @@ class Classifier(Task):
         return self.labels.problem
 
     def config_options(self) -> dict[str, Any]:
-        """Keyword arguments of the model's configuration: number, names and kind of labels."""
+        """As of named classes, with the kind of labels."""
         if self.problem == "regression":
             return {"num_labels": 1, "problem_type": "regression"}
-        names = dict(enumerate(self.labels.names))
         kind = "multi_label_classification" if self.problem == "multi" else "single_label_classification"
-        return {
-            "num_labels": len(names),
-            "id2label": names,
-            "label2id": {name: index for index, name in names.items()},
-            "problem_type": kind,
-        }
+        return {**super().config_options(), "problem_type": kind}
 
     def probabilities(self, logits: Any) -> Any:
         """Probabilities [rows, classes] from logits [rows, classes]; for numbers, the numbers themselves."""

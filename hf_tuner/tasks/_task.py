@@ -147,7 +147,7 @@ class Task:
     @classmethod
     def restore(cls, saved: Mapping[str, Any]) -> "Task":
         """The task of a saved run, from its manifest."""
-        return cls(**{f.name: _tuples(saved[f.name]) for f in fields(cls) if f.name in saved})
+        return cls(**restored(cls, saved))
 
     def manifest(self) -> dict[str, Any]:
         """What `restore` needs, as plain data."""
@@ -157,17 +157,13 @@ class Task:
     def layout(cls, features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]) -> Layout:
         """How the columns of raw rows become canonical ones, from their features and the first rows.
 
-        `given` is what --columns says. Raises UsageError when no layout fits. Tasks whose columns only need finding
-        leave this out.
+        `given` is what --columns says. Raises UsageError when none fits. Tasks whose columns only need finding have none.
         """
         raise NotImplementedError
 
     @classmethod
     def asked(cls, settings: Any) -> Mapping[str, str]:
-        """What the task's settings say about the data's columns, beside --columns; `layout` is given both.
-
-        `settings` has the fields of the task's Config: that Config, or a task that was saved.
-        """
+        """What the settings (a Config, or a saved task) say about the data's columns; `layout` gets it with --columns."""
         return {}
 
     @classmethod
@@ -365,6 +361,11 @@ def settings_of(task: type, run: Run) -> dict[str, Any]:
     """The fields of a task that the run's task settings hold by the same name."""
     config = run.task_config
     return {f.name: getattr(config, f.name) for f in fields(task) if hasattr(config, f.name)}
+
+
+def restored(kind: type, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a dataclass from what a manifest holds; lists become tuples."""
+    return {f.name: _tuples(saved[f.name]) for f in fields(kind) if f.name in saved}
 
 
 def at_one(measures: Measures) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hf_tuner import catalog
+from hf_tuner.errors import UsageError
 from hf_tuner.pictures import open_image
 from hf_tuner.tasks._task import Task
 
@@ -24,10 +25,46 @@ class PictureTask(Task):
     pictures: ClassVar[tuple[str, ...]] = ("image",)
     texts: ClassVar[tuple[str, ...]] = ()
 
+    def samples(self) -> list[dict[str, Any]]:
+        """Pictures of noise and of plain colours, to compare two models on where the run's own data is not at hand."""
+        from hf_tuner.tasks._sample_pictures import sample_pictures
+
+        return [{"image": picture} for picture in sample_pictures()]
+
+    def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
+        """Only lengths, all alike: what `carried` names goes along as it is."""
+
+        def rows(batch: dict[str, list]) -> dict[str, list]:
+            return {"length": [1] * len(next(iter(batch.values())))}
+
+        return rows
+
     def reads_as(self, processor: Any) -> str:
         """Size and normalisation of what the model gets."""
         height, width = input_size(processor)
         return f"{type(processor).__name__}: {width} × {height} pixels"
+
+
+def picture_columns(
+    features: Mapping[str, Any], given: Mapping[str, str], names: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Canonical name → column: as `given`, else by the `names` each goes by; the picture also by its type.
+
+    Raises UsageError when there is no picture.
+    """
+    found = dict(given)
+    for name, known in names.items():
+        column = next((c for n in known for c in features if c.lower() == n and c not in found.values()), None)
+        if name not in found and column is not None:
+            found[name] = column
+    kinds = [c for c, feature in features.items() if type(feature).__name__ == "Image" and c not in found.values()]
+    if "image" not in found and not kinds:
+        close = catalog.nearest("image", list(features))
+        hint = f'; did you mean "{close}"?' if close else ""
+        others = ",".join(f"{name}=COLUMN" for name in names if name != "image")
+        raise UsageError(f"no column with pictures or their paths; found: {', '.join(features)}{hint}\n"
+                         f"Name it: --columns image=COLUMN{',' if others else ''}{others}")  # fmt: skip
+    return {"image": kinds[0], **found} if "image" not in found else found
 
 
 def decoded(value: Mapping[str, Any]) -> Any:
@@ -73,7 +110,7 @@ def augmenter(name: str, size: tuple[int, int], seed: int) -> Callable[[Any, Map
     return augmented
 
 
-def labelled_pixels(
+def pixels_of(
     processor: Any, augment: Callable[[Any, Mapping[str, Any]], Any] | None
 ) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
     """A function from rows to pixel values [rows, channels, height, width], augmented where rows are for training."""

@@ -10,7 +10,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.tasks._classifier import Classifier
 from hf_tuner.tasks._labels import is_empty, labels_of
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
-from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, input_size, labelled_pixels
+from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, input_size, picture_columns, pixels_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,19 +48,7 @@ class ImageClassification(Classifier, PictureTask):
     @classmethod
     def layout(cls, features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]) -> Layout:
         """A column of pictures or paths, and one of labels."""
-        found = dict(given)
-        for name, names in cls.columns.items():
-            column = next((c for n in names for c in features if c.lower() == n), None)
-            if name not in found and column is not None:
-                found[name] = column
-        if "image" not in found:
-            kinds = [column for column, feature in features.items() if type(feature).__name__ == "Image"]
-            if not kinds:
-                close = catalog.nearest("image", list(features))
-                hint = f'; did you mean "{close}"?' if close else ""
-                raise UsageError(f"no column with pictures or their paths; found: {', '.join(features)}{hint}\n"
-                                 "Name it: --columns image=COLUMN,label=COLUMN")  # fmt: skip
-            found["image"] = kinds[0]
+        found = picture_columns(features, given, cls.columns)
         return Layout("pictures with labels" if "label" in found else "pictures", found, lambda row: {})
 
     @classmethod
@@ -97,20 +85,6 @@ class ImageClassification(Classifier, PictureTask):
         settings = run.task_config or Config()
         return cls(labels=labels_of(data["train"], run.problem), augment=settings.augment, seed=run.seed)
 
-    def samples(self) -> list[dict[str, Any]]:
-        """Pictures of noise and of plain colours, to compare two models on where the run's own data is not at hand."""
-        from hf_tuner.tasks._sample_pictures import sample_pictures
-
-        return [{"image": picture} for picture in sample_pictures()]
-
-    def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
-        """Only lengths, all alike: pictures and labels are carried along."""
-
-        def rows(batch: dict[str, list]) -> dict[str, list]:
-            return {"length": [1] * len(next(iter(batch.values())))}
-
-        return rows
-
     def pack(self, ready: Any, split: str, max_length: int) -> Any:
         """Labels as class ids, sets of flags or numbers."""
         if "label" not in ready.column_names:
@@ -122,7 +96,7 @@ class ImageClassification(Classifier, PictureTask):
         """A function from rows to a batch: pixel_values [rows, channels, height, width], labels [rows(, classes)]."""
         import torch
 
-        pixels = labelled_pixels(processor, augmenter(self.augment, input_size(processor), self.seed))
+        pixels = pixels_of(processor, augmenter(self.augment, input_size(processor), self.seed))
         kind = torch.long if self.problem == "single" else torch.float
 
         def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -143,12 +143,6 @@ class ObjectDetection(PictureTask):
         height, width = canvas(processor, self.shapes)
         return f"{type(processor).__name__}: {width} × {height} pixels with padding"
 
-    def samples(self) -> list[dict[str, Any]]:
-        """Pictures to compare two models on where the run's own data is not at hand."""
-        from hf_tuner.tasks._sample_pictures import sample_pictures
-
-        return [{"image": picture} for picture in sample_pictures()]
-
     # --- rows to tensors
 
     def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:

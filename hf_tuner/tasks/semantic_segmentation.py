@@ -1,19 +1,19 @@
 """semantic-segmentation: a class for every pixel of a picture."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_tuner.catalog import nearest
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._drawn import Drawn
 from hf_tuner.tasks._labels import Labels
 from hf_tuner.tasks._mask_audit import found_in, mask_findings
 from hf_tuner.tasks._masks import IGNORED, Code, as_png, code_of, decoded_mask, sheet
+from hf_tuner.tasks._named import Named
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
-from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, decoded, input_size
+from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, decoded, input_size, picture_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,7 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SemanticSegmentation(PictureTask):
+class SemanticSegmentation(Named, PictureTask):
     """What a segmenter reads, how masks become classes, and logits class maps of the picture's own size."""
 
     name: ClassVar[str] = "semantic-segmentation"
@@ -59,7 +59,6 @@ class SemanticSegmentation(PictureTask):
     batch_norm: ClassVar[str] = "eval"
     leaves_out: ClassVar[tuple[str, ...]] = ("auxiliary_head",)
 
-    labels: Labels
     ids: tuple[int, ...]
     """The number in masks of each class."""
     ignored: tuple[int, ...] = ()
@@ -74,20 +73,10 @@ class SemanticSegmentation(PictureTask):
     @classmethod
     def layout(cls, features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]) -> Layout:
         """A column of pictures or paths, and one of masks or their paths."""
-        found = dict(given)
-        images = [column for column, feature in features.items() if type(feature).__name__ == "Image"]
-        for name, names in cls.columns.items():
-            column = next((c for n in names for c in features if c.lower() == n and c not in found.values()), None)
-            if name not in found and column is not None:
-                found[name] = column
-        for name in ("image", "mask"):
-            if name not in found and (spare := [one for one in images if one not in found.values()]):
-                found[name] = spare[0]
-        if "image" not in found:
-            close = nearest("image", list(features))
-            hint = f'; did you mean "{close}"?' if close else ""
-            raise UsageError(f"no column with pictures or their paths; found: {', '.join(features)}{hint}\n"
-                             "Name it: --columns image=COLUMN,mask=COLUMN")  # fmt: skip
+        found = picture_columns(features, given, cls.columns)
+        spare = [c for c, feature in features.items() if type(feature).__name__ == "Image" and c not in found.values()]
+        if "mask" not in found and spare:
+            found["mask"] = spare[0]
         return Layout("pictures with masks" if "mask" in found else "pictures", found, lambda row: {})
 
     @classmethod
@@ -108,40 +97,12 @@ class SemanticSegmentation(PictureTask):
         return cls(labels=labels, ids=code.ids, ignored=code.ignored, pixels=pixels, reduce_labels=given.reduce_labels,
                    augment=given.augment, seed=run.seed)  # fmt: skip
 
-    @classmethod
-    def restore(cls, saved: Mapping[str, Any]) -> "SemanticSegmentation":
-        """The task of a saved run, from its manifest."""
-        known: dict[str, Any] = {name: tuple(saved[name]) for name in ("ids", "ignored", "pixels")}
-        known |= {name: saved[name] for name in ("reduce_labels", "augment", "seed")}
-        return cls(labels=Labels(**{**saved["labels"], "names": tuple(saved["labels"]["names"])}), **known)
-
-    def manifest(self) -> dict[str, Any]:
-        """What `restore` needs, as plain data."""
-        lists = {name: list(getattr(self, name)) for name in ("ids", "ignored", "pixels")}
-        rest = {name: getattr(self, name) for name in ("reduce_labels", "augment", "seed")}
-        return {"labels": {**asdict(self.labels), "names": list(self.labels.names)}, **lists, **rest}
-
     @property
     def code(self) -> Code:
         """What the numbers in masks mean."""
         return Code(self.ids, self.label_names, self.ignored, self.note)
 
-    @property
-    def note(self) -> str:
-        """What the classes are, and what is ignored."""
-        return self.labels.note
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Class names in the order of the logits."""
-        return self.labels.names
-
     # --- the model
-
-    def config_options(self) -> dict[str, Any]:
-        """Number and names of the classes."""
-        names = dict(enumerate(self.label_names))
-        return {"num_labels": len(names), "id2label": names, "label2id": {name: index for index, name in names.items()}}
 
     def dress(self, processor: Any) -> str:
         """Whole pictures in one size: nothing is cut off at the sides, and no proportions are kept."""
@@ -158,20 +119,6 @@ class SemanticSegmentation(PictureTask):
         return ""
 
     # --- rows to tensors
-
-    def samples(self) -> list[dict[str, Any]]:
-        """Pictures of noise and of plain colours, to compare two models on where the run's own data is not at hand."""
-        from hf_tuner.tasks._sample_pictures import sample_pictures
-
-        return [{"image": picture} for picture in sample_pictures()]
-
-    def encode(self, processor: Any, max_length: int) -> Callable[[dict[str, list]], dict[str, list]]:
-        """Only lengths, all alike: pictures and masks are carried along."""
-
-        def rows(batch: dict[str, list]) -> dict[str, list]:
-            return {"length": [1] * len(next(iter(batch.values())))}
-
-        return rows
 
     def collate(self, processor: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
         """A function from rows to a batch: pixel_values [rows, channels, height, width], sizes [rows, 2] of the pictures

@@ -1,16 +1,17 @@
 """token-classification: a tag for each word: names in texts, parts of speech, slots of a request."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels
+from hf_tuner.tasks._named import Named
 from hf_tuner.tasks._tag_audit import tag_findings
 from hf_tuner.tasks._tag_layouts import tag_layout
 from hf_tuner.tasks._tags import OUTSIDE, bio, is_marked, marking, ordered, words_of
-from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Task, Usage
+from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Usage
 from hf_tuner.tasks._windows import groups, padded, special_ids, windows, word_ids
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenClassification(Task):
+class TokenClassification(Named):
     """What a tagger reads, how words become tokens and windows, and how tags become spans."""
 
     name: ClassVar[str] = "token-classification"
@@ -62,7 +63,6 @@ class TokenClassification(Task):
     measured: ClassVar[tuple[str, ...]] = ("tags",)
     splits: ClassVar[bool] = True
 
-    labels: Labels
     stride: int = 64
 
     # --- from data
@@ -81,16 +81,6 @@ class TokenClassification(Task):
             entities = sorted({name[2:] for name in names} - {""})
             note = f"{said}: {len(entities)} kinds of entities, {len(names)} tags"
         return cls(labels=Labels("single", names, note), stride=getattr(run.task_config, "stride", 64))
-
-    @classmethod
-    def restore(cls, saved: Mapping[str, Any]) -> "TokenClassification":
-        """The task of a saved run, from its manifest."""
-        labels = Labels(**{**saved["labels"], "names": tuple(saved["labels"]["names"])})
-        return cls(labels=labels, stride=saved["stride"])
-
-    def manifest(self) -> dict[str, Any]:
-        """What `restore` needs, as plain data."""
-        return {"labels": {**asdict(self.labels), "names": list(self.labels.names)}, "stride": self.stride}
 
     @classmethod
     def layout(cls, features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]) -> Layout:
@@ -118,16 +108,6 @@ class TokenClassification(Task):
         return rows
 
     @property
-    def note(self) -> str:
-        """What the tags are."""
-        return self.labels.note
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """Tags in the order of the logits."""
-        return self.labels.names
-
-    @property
     def marked(self) -> bool:
         """Whether the tags mark entities (B-, I-, O)."""
         return is_marked(self.labels.names)
@@ -135,11 +115,6 @@ class TokenClassification(Task):
     def plain(self, tags: Sequence[str]) -> list[str]:
         """The tags of a row in the model's terms."""
         return (bio if self.marked else list)(tags)
-
-    def config_options(self) -> dict[str, Any]:
-        """Number and names of the tags."""
-        names = dict(enumerate(self.label_names))
-        return {"num_labels": len(names), "id2label": names, "label2id": {name: index for index, name in names.items()}}
 
     def samples(self) -> list[dict[str, Any]]:
         """Texts to compare two models on where the run's own data is not at hand."""
