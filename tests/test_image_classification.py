@@ -1,5 +1,6 @@
 """Pictures become the same pixels everywhere; convolutions take adapters; batch norms do as they are told."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import (
 )
 
 from hf_tuner import finetune
+from hf_tuner.cli.main import main
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
@@ -52,8 +54,6 @@ def test_lora_on_convolutions_is_reloaded_and_merged(convnet: Path, tiny: Any, t
     report = train(convnet, tiny("image-classification").data, tmp_path / "run", "lora")
     assert next(p for p in report.proofs if p["name"] == "saved = measured")["passed"]
     assert "modules adapted" in next(p for p in report.proofs if p["name"] == "targets matched")["detail"]
-    from hf_tuner.cli.main import main
-
     main(["merge", str(tmp_path / "run"), "--output", str(tmp_path / "merged")])
     rows = held(tmp_path / "run")
     left, right = (np.stack(kept_of(restore(tmp_path / name), rows)[0]) for name in ("run", "merged"))
@@ -160,3 +160,36 @@ def test_a_picture_in_two_splits_is_said_and_can_be_dropped(tmp_path: Path) -> N
     data = load_data(Run(**run), ImageClassification)
     assert any("look the same" in text and "again.bmp = 3.png" in text for text in data.tuner_notes["warnings"])
     assert load_data(Run(**run, drop_leaked=True), ImageClassification)["train"].num_rows == 11
+
+
+def test_a_folder_without_classes_can_be_predicted_and_not_trained_on(finished: Any, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    (tmp_path / "flat").mkdir()
+    for index in range(3):
+        pictures.write_picture(tmp_path / "flat" / f"{index}.png", (200, 40, 40), random)
+    folder = finished("image-classification", "full")
+    main(["predict", str(folder), "--input", str(tmp_path / "flat"), "--output", str(tmp_path / "out.csv")])
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["image"]).name for row in rows] == ["0.png", "1.png", "2.png"]
+    opened = [Image.open(tmp_path / "flat" / f"{index}.png") for index in range(3)]
+    assert [row["prediction"] for row in rows] == [one["prediction"] for one in predict(folder, opened)]
+    run = Run(task="image-classification", model="none", dataset=str(tmp_path / "flat"), output_dir="unused")
+    with pytest.raises(UsageError, match="no column for label; found: image; name it"):
+        load_data(run, ImageClassification)
+
+
+@pytest.mark.fault(58)
+def test_class_folders_that_hardly_differ_are_said_when_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    for number, name in enumerate(("Red", "red", "blue")):
+        (tmp_path / name).mkdir()
+        for index in range(4):
+            pictures.write_picture(tmp_path / name / f"{index}.png", (200, 60 * number, 20 * index), random)
+    (tmp_path / "none").mkdir()
+    run = Run(task="image-classification", model="none", dataset=str(tmp_path), output_dir="unused")
+    load_data(run, ImageClassification)
+    said = "".join(capsys.readouterr())
+    assert '"Red" / "red"' in said and "1 class folder without an image that can be used: none" in said

@@ -85,11 +85,20 @@ def audit_images(
 
 
 def picture_files(folder: Path, *, follow_symlinks: bool = False) -> tuple[dict[str, dict[str, list[Path]]], list[str]]:
-    """Split → class → files of a folder, and what was left aside in words. Raises UsageError for links that lead out."""
+    """Split → class → files of a folder, and what was odd or left aside in words.
+
+    A folder of images without class folders is one split, train, of one class without a name. Raises UsageError for links
+    that lead out, and for a folder without images.
+    """
     found = ImageAudit(facts={"skipped": {}})
     wanted = _Walk(folder, follow_symlinks, found).images()
     if not any(files for classes in wanted.values() for files in classes.values()):
-        found.errors.append(f"no images in class folders; expected CLASS/NAME.jpg (or {', '.join(SUFFIXES[1:])})")
+        found = ImageAudit(facts={"skipped": {}})
+        wanted = {"train": {"": _Walk(folder, follow_symlinks, found).flat()}}
+        if not wanted["train"][""]:
+            found.errors.append(f"no images; expected {', '.join(SUFFIXES)}")
+    counts = {split: {name: len(files) for name, files in classes.items()} for split, classes in wanted.items()}
+    found.warnings += odd_names(counts.get("train") or next(iter(counts.values()), {}))
     if found.errors:
         raise UsageError("\n".join(f"{folder}: {text}" for text in found.errors))
     skipped = [f"{count(n)} {what}" for what, n in found.facts["skipped"].items()]
@@ -139,6 +148,12 @@ class _Walk:
             self._strays(top)
         self._say()
         return result
+
+    def flat(self) -> list[Path]:
+        """All images of the folder and of those in it, in natural order."""
+        files = self._files(self.folder)
+        self._say()
+        return files
 
     def _folders(self, place: Path) -> list[Path]:
         return [p for p in self._entries(place) if p.is_dir()]
@@ -234,23 +249,26 @@ def _check_classes(found: ImageAudit, any_images: bool) -> None:
     elif len(filled) < 2:
         only = next(iter(filled), "none")
         found.errors.append(f'one class only ("{only}"): nothing to learn; images lie in a folder for each class')
-    empty = [name for name, n in train.items() if not n]
-    if empty and any_images:
-        found.warnings.append(
-            f"{_several(len(empty), 'class folder')} without an image that can be used: {_listed(empty)}"
-        )
+    found.warnings += odd_names(train) if any_images else []
     for split, classes in found.facts["classes"].items():
         unseen = [name for name, n in classes.items() if n and not filled.get(name)]
         if unseen and classes is not train:
             found.errors.append(f"{split}: {_several(len(unseen), 'class folder')} that train lacks: {_listed(unseen)}")
+
+
+def odd_names(images: Mapping[str, int]) -> list[str]:
+    """Warnings about class folders, given how many images each has: empty ones, and names that hardly differ."""
+    empty = [name for name, n in images.items() if not n]
+    told = (
+        [f"{_several(len(empty), 'class folder')} without an image that can be used: {_listed(empty)}"] if empty else []
+    )
     groups: dict[str, list[str]] = {}
-    for name in filled:
+    for name in (name for name, n in images.items() if n):
         groups.setdefault(" ".join(name.casefold().replace("_", " ").replace("-", " ").split()), []).append(name)
     alike = [" / ".join(f'"{n}"' for n in names) for names in groups.values() if len(names) > 1]
     if alike:
-        found.warnings.append(
-            f"classes that differ only in case or spaces: {'; '.join(alike[:LISTED])}; are they the same?"
-        )
+        told.append(f"classes that differ only in case or spaces: {'; '.join(alike[:LISTED])}; are they the same?")
+    return told
 
 
 def _check_kinds(found: ImageAudit, folder: Path, good: list[Look]) -> None:

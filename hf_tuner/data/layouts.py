@@ -19,6 +19,7 @@ NAMED = 5
 ROW = "__row__"
 """Column that carries the number of each row up to the audit, so that messages can name its place in its file."""
 AT_ONCE = 1000
+EMPTY = "; --drop-empty skips such rows"
 
 Place = Callable[[int], str]
 
@@ -55,7 +56,7 @@ def arranged(rows: Dataset, task: Task, given: str | None, *, answers: bool = Tr
     errors: list[str] = []
     result = convert(rows, layout, lambda number: f"row {number + 1}", errors, blank=not answers, carried=task.carried)
     if errors:
-        raise UsageError("\n".join(errors))
+        raise UsageError("\n".join(error.replace(EMPTY, "") for error in errors))  # predict and evaluate skip no rows
     hidden = () if answers else getattr(task, "targets", ())
     return result.remove_columns([name for name in result.column_names if name in (*hidden, ROW)])
 
@@ -95,7 +96,7 @@ def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop
                     row = layout.convert(one)
                 except EmptyRow as error:
                     if not isinstance(error, drop):
-                        faults.setdefault(f"{error}; --drop-empty skips such rows", []).append(number)
+                        faults.setdefault(f"{error}{EMPTY}", []).append(number)
                 except RowError as error:
                     faults.setdefault(str(error), []).append(number)
                 else:

@@ -41,7 +41,7 @@ def picture_folder(folder: Path) -> tuple[dict[str, Dataset], list[str]] | None:
 def read_picture_folder(folder: Path, *, follow_symlinks: bool = False) -> tuple[dict[str, Dataset], list[str]]:
     """The pictures of class folders (perhaps in train/, test/ …) as rows of image and label, and notes.
 
-    Raises UsageError for links out of the folder and for a folder without class folders.
+    Without class folders there are no labels. Raises UsageError for links out of the folder.
     """
     wanted, notes = picture_files(folder, follow_symlinks=follow_symlinks)
     names = list(dict.fromkeys(name for classes in wanted.values() for name, files in classes.items() if files))
@@ -51,7 +51,8 @@ def read_picture_folder(folder: Path, *, follow_symlinks: bool = False) -> tuple
         pairs = [(str(path), name) for name, files in classes.items() for path in files]
         pictures = [{"bytes": None, "path": path} for path, _ in pairs]
         labels = [names.index(name) for _, name in pairs]
-        splits[split] = Dataset.from_dict({"image": pictures, "label": labels}, features=features)
+        rows = Dataset.from_dict({"image": pictures, "label": labels}, features=features)
+        splits[split] = rows if names != [""] else rows.remove_columns("label")
     return splits, notes
 
 

@@ -89,13 +89,19 @@ def write_predictions(path: Path, rows: Dataset, predictions: list[dict[str, Any
     """Write the input's columns and the answers: one JSON object a line for .jsonl, else CSV with nested values as JSON.
 
     With `probabilities`, one column a class. Pictures (PNG as bytes) become files in a folder beside `path`, named by
-    their row; the answer holds their names.
+    their row; the answer holds their names. An answer that is called as a column of the input becomes `predicted_NAME`.
     """
     shown = [_flat(answer, probabilities) for answer in _with_files(path, predictions)]
+    shown = [{_free(name, rows.column_names): value for name, value in answer.items()} for answer in shown]
     aside = path.with_name(f".{path.name}.writing")
     lines = path.suffix.lower() in JSON_LINES
     aside.write_text(_json_lines(rows, shown) if lines else _table(rows, shown), encoding="utf-8", newline="")
     aside.replace(path)
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """A name for an answer's column that the input does not have: what it gives stays beside what is given."""
+    return f"predicted_{name}" if name in taken else name
 
 
 def _with_files(path: Path, answers: list[dict[str, Any]]) -> list[dict[str, Any]]:

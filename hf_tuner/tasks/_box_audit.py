@@ -9,6 +9,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.tasks._boxes import Format, clipped, faults, infer
 from hf_tuner.tasks._labels import natural
 from hf_tuner.tasks._task import Findings
+from hf_tuner.tasks._vision import columns_of
 
 NAMED = 8
 
@@ -35,7 +36,7 @@ def box_findings(data: Mapping[str, Any], asked: str, bad: str) -> Findings:
     """The findings in all splits. Raises UsageError for training rows without boxes, or in no format."""
     found = Findings()
     if "boxes" not in data["train"].column_names:
-        raise UsageError(f"no boxes in the training rows; found: {', '.join(data['train'].column_names)}; "
+        raise UsageError(f"no boxes in the training rows; found: {columns_of(data['train'])}; "
                          "expected a column `objects` with bbox and category, or --columns boxes=COLUMN,labels=COLUMN")  # fmt: skip
     form, names = format_of(data["train"], asked), names_of(data["train"])
     if not names:

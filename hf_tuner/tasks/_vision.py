@@ -16,6 +16,10 @@ PICTURES = ("image", "img", "picture", "photo", "pixel_values", "image_path", "i
 """Names that a column of pictures, or of their paths, goes by."""
 
 
+MADE = ("__row__", "width", "height", "written")
+"""Columns of canonical rows that were made on the way."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PictureTask(Task):
     """A task whose rows have a picture in the column `image`."""
@@ -65,6 +69,11 @@ def picture_columns(
         raise UsageError(f"no column with pictures or their paths; found: {', '.join(features)}{hint}\n"
                          f"Name it: --columns image=COLUMN{',' if others else ''}{others}")  # fmt: skip
     return {"image": kinds[0], **found} if "image" not in found else found
+
+
+def columns_of(rows: Any) -> str:
+    """The columns of canonical rows that come from the data, for messages."""
+    return ", ".join(name for name in rows.column_names if name not in MADE)
 
 
 def decoded(value: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.tasks._classifier import Classifier
 from hf_tuner.tasks._labels import is_empty, labels_of
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
-from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, input_size, picture_columns, pixels_of
+from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, columns_of, input_size, picture_columns, pixels_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ class ImageClassification(Classifier, PictureTask):
         """Labels that are empty, that only evaluation has, or that are one class only."""
         found = Findings()
         if "label" not in data["train"].column_names:
-            raise UsageError(f"no column for label; found: {', '.join(data['train'].column_names)}; "
+            raise UsageError(f"no column for label; found: {columns_of(data['train'])}; "
                              "name it: --columns label=COLUMN")  # fmt: skip
         for split, rows in data.items():
             found.errors += [(split, i, "label is empty") for i, v in enumerate(rows["label"][:]) if is_empty(v)]

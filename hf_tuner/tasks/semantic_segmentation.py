@@ -13,7 +13,7 @@ from hf_tuner.tasks._mask_audit import found_in, mask_findings
 from hf_tuner.tasks._masks import IGNORED, Code, as_png, code_of, decoded_mask, sheet
 from hf_tuner.tasks._named import Named
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
-from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, decoded, input_size, picture_columns
+from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, columns_of, decoded, input_size, picture_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,7 @@ class SemanticSegmentation(Named, PictureTask):
     def audit(cls, data: Mapping[str, Any], run: Run) -> Findings:
         """Masks of another size than their picture, numbers that are no class, and how much of what there is."""
         if "mask" not in data["train"].column_names:
-            raise UsageError(f"no column for mask; found: {', '.join(data['train'].column_names)}; "
+            raise UsageError(f"no column for mask; found: {columns_of(data['train'])}; "
                              "name it: --columns mask=COLUMN")  # fmt: skip
         return mask_findings(data, lambda found: _code(run, found))
 

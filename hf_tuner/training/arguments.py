@@ -71,6 +71,8 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     }
     _require_trackers(merged["report_to"])
     _require_devices(bool(merged.get("fp16")))
+    if not 0 <= float(merged["learning_rate"]) < float("inf"):
+        raise UsageError(f"--learning-rate {merged['learning_rate']}: expected a number of at least 0, such as 1e-4")
     if float(merged["num_train_epochs"]) <= 0 and int(merged.get("max_steps") or -1) <= 0:
         raise UsageError(
             f"--num-train-epochs {merged['num_train_epochs']}: nothing would be trained; expected more than 0"
