@@ -180,9 +180,7 @@ def test_a_folder_without_classes_can_be_predicted_and_not_trained_on(finished: 
 
 
 @pytest.mark.fault(58)
-def test_class_folders_that_hardly_differ_are_said_when_training(
-    tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_class_folders_that_hardly_differ_are_said_when_training(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     random = np.random.default_rng(0)
     for number, name in enumerate(("Red", "red", "blue")):
         (tmp_path / name).mkdir()

@@ -18,6 +18,14 @@ WIDTH = 100
 NAMES, NAME_LENGTH = 30, 100
 """More labels than this, or longer ones, are read from manifest.json instead of standing in the code."""
 MISSING = "# transformers reports the new head as MISSING here: the adapter brings it in the next step."
+LENT = (
+    "for layer in model.modules():  # this network reads what peft's layers hide of the convolutions in them",
+    '    if hasattr(inner := getattr(layer, "base_layer", None), "stride"):',
+    "        layer.stride, layer.kernel_size, layer.dilation = inner.stride, inner.kernel_size, inner.dilation",
+)
+READS_CONVOLUTIONS = ("MobileNetV1", "MobileNetV2")
+SHARED_HEADS = ("DeformableDetr", "RTDetr", "DFine", "Deimv2")
+"""Detectors whose heads stand at several places: plain peft refuses them, or trains one place only (peft 0.21)."""
 AVERAGING = "# one more than the base has: it averages the tokens"
 
 
@@ -82,6 +90,10 @@ def _without(facts: Facts) -> list[str]:
     base = facts.manifest.base
     if facts.adapted and base["pooling"] and base.get("layers") is None:
         return ["This adapter needs a base with an averaging block, and its manifest does not say at which place."]
+    if facts.adapted and _adapted_class(facts).startswith(SHARED_HEADS):
+        return ["Plain peft does not load this adapter as it was trained, because the detector's heads stand at several places: "
+                f"merge it first (`hf-tuner merge {shlex.quote(facts.place)} --output merged`), the result needs transformers "
+                "alone."]  # fmt: skip
     packages = "transformers peft" if facts.adapted else "transformers"
     packages += " bitsandbytes" if _quantization(facts) else ""
     needs = [f"`{BASE}` stands for the folder of the base model {code(facts.base_name)}, which is not on the Hub."]
@@ -114,8 +126,14 @@ def _adapter(facts: Facts) -> list[str]:
         *_call(f"base = {auto}.from_pretrained", options),
         *(["base.config.pad_token_id = tokenizer.pad_token_id"] if task.processor == "AutoTokenizer" else []),
         *_call("model = PeftModel.from_pretrained", ["base", *place], inner),
+        *(LENT if _adapted_class(facts).startswith(READS_CONVOLUTIONS) else []),
         *_answering(facts),
     ]
+
+
+def _adapted_class(facts: Facts) -> str:
+    """The class that an adapter without a task type was made for."""
+    return str((facts.adapter.get("auto_mapping") or {}).get("base_model_class", ""))
 
 
 def _whole(facts: Facts) -> list[str]:
