@@ -2,6 +2,7 @@
 
 import csv
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.predict import encoded, kept_of, predict
+from hf_tuner.hub.card import read_facts
+from hf_tuner.hub.usage import plain_code
 from hf_tuner.models.processors import load_processor
 from hf_tuner.models.restore import restore
 from hf_tuner.tasks.image_classification import Config, ImageClassification
@@ -72,6 +75,20 @@ def test_batch_norms_follow_the_policy(
     scales = [key.replace("running_mean", "weight") for key in statistics]
     assert statistics and any(not torch.equal(before[k], after[k]) for k in statistics) is moves
     assert any(not torch.equal(before[k], after[k]) for k in scales) is trains
+
+
+def test_code_of_the_card_runs_for_an_adapter_on_convolutions(
+    convnet: Path, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(convnet, tiny("image-classification").data, tmp_path / "run", "lora", verify=False)
+    code = "\n".join(plain_code(read_facts(tmp_path / "run")))
+    code = code.replace('"FOLDER"', repr(str(tmp_path / "run"))).replace('"BASE"', repr(str(convnet)))
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (64, 48), "teal").save("picture.jpg")
+    Path("pasted.py").write_text(code)
+    theirs = runpy.run_path("pasted.py")["classify"]("picture.jpg")[0]
+    ours = predict(tmp_path / "run", ["picture.jpg"])[0]
+    assert theirs["label"] == ours["prediction"] and theirs["score"] == pytest.approx(ours["score"], abs=1e-5)
 
 
 def test_adapters_refuse_statistics_that_they_cannot_save(convnet: Path, tiny: Any, tmp_path: Path) -> None:
