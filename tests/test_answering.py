@@ -1,10 +1,14 @@
 """`predict` asks the task how it answers, with settings that are changed for these answers only."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from hf_tuner.errors import UsageError
+from hf_tuner.evaluation.predict import write_predictions
 from hf_tuner.tasks._task import Task
 
 
@@ -34,3 +38,10 @@ def test_words_take_the_kind_of_the_setting():
 def test_what_cannot_be_set_is_refused(settings, said):
     with pytest.raises(UsageError, match=said):
         Writer().answering(**settings)
+
+
+def test_an_answer_stays_beside_a_given_column_of_its_name(tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"tokens": [["Ann"]], "tags": [["B-person"]]})
+    write_predictions(tmp_path / "out.jsonl", rows, [{"prediction": [], "tags": ["O"]}], probabilities=False)
+    written = json.loads((tmp_path / "out.jsonl").read_text())
+    assert written["tags"] == ["B-person"] and written["predicted_tags"] == ["O"]
