@@ -208,3 +208,13 @@ def test_class_folders_that_hardly_differ_are_said_when_training(tmp_path: Path,
     load_data(run, ImageClassification)
     said = "".join(capsys.readouterr())
     assert '"Red" / "red"' in said and "1 class folder without an image that can be used: none" in said
+
+
+def test_the_surest_wrong_answers_are_drawn(tiny: Any) -> None:
+    task, processor, data = prepared(tiny, "none")
+    ready = encoded(task, processor, data["test"], 0)
+    right = ready["labels"][:]
+    wrong = [np.eye(3)[(label + (row < 2)) % 3] * 5 for row, label in enumerate(right)]
+    (found,) = task.drawn(wrong, ready, data["test"], processor)
+    assert "2 of 2 pictures" in found.text and np.asarray(found.image).min() < 100
+    assert not task.drawn([np.eye(3)[label] for label in right], ready, data["test"], processor)

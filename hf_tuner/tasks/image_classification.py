@@ -8,12 +8,26 @@ from hf_tuner import catalog
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._classifier import Classifier
+from hf_tuner.tasks._drawn import Drawn
 from hf_tuner.tasks._labels import is_empty, labels_of
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
-from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, columns_of, input_size, picture_columns, pixels_of
+from hf_tuner.tasks._vision import (
+    PICTURES,
+    PictureTask,
+    augmenter,
+    columns_of,
+    decoded,
+    input_size,
+    picture_columns,
+    pixels_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+SHOWN = 12
+"""Pictures of the worst errors on the report's page."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,28 @@ class ImageClassification(Classifier, PictureTask):
         top = {"top5_accuracy": lambda weights: weights @ hits / weights.sum(axis=1)}
         first, *others = found.scores.items()
         return Measures(dict([first, *top.items(), *others]), found.rows, found.notes)
+
+    def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[Drawn]:
+        """The pictures whose wrong answers are surest, with what was expected and predicted."""
+        import numpy as np
+
+        from hf_tuner.tasks._picture_grid import grid
+
+        if self.problem != "single":
+            return []
+        scores, right = self.probabilities(np.asarray(kept)), np.asarray(ready.with_format(None)["labels"])
+        best = scores.argmax(axis=1)
+        wrong = np.flatnonzero(best != right)
+        chosen = wrong[np.argsort(-scores[wrong, best[wrong]], kind="stable")][:SHOWN].tolist()
+        if not chosen:
+            return []
+        names = self.label_names
+        cells = [
+            (decoded(rows[i]["image"]), (f"is {names[right[i]]}", f"said {names[best[i]]} {scores[i, best[i]]:.2f}"))
+            for i in chosen
+        ]
+        text = f"{len(chosen)} of {len(wrong)} pictures with a wrong answer, the surest first"
+        return [Drawn("worst-pictures", "Worst errors in pictures", grid(cells), text)]
 
     @property
     def gives(self) -> str:
