@@ -98,7 +98,7 @@ class Progress:
     def at(self, done: int, detail: str = "") -> None:
         """Tell that `done` of the total is behind us."""
         now, terminal = time.monotonic(), sys.stderr.isatty()
-        if not is_main() or now - self.said < (0.5 if terminal and self.shown else self.EVERY):
+        if not done or not is_main() or now - self.said < (0.5 if terminal and self.shown else self.EVERY):
             return
         self.said, self.shown = now, True
         share = min(1.0, done / self.total)

@@ -1,13 +1,13 @@
 """Semantic segmentation: a class for every pixel of a picture.
 
-accelerate launch recipes/semantic_segmentation.py --model nvidia/mit-b0 --dataset street/
-hf-tuner lora --task semantic-segmentation --model nvidia/mit-b0 --dataset street/
+accelerate launch recipes/semantic_segmentation.py --model openmmlab/upernet-convnext-tiny --dataset street/
+hf-tuner lora --task semantic-segmentation --model openmmlab/upernet-convnext-tiny --dataset street/
 hf-tuner full --task semantic-segmentation --model google/deeplabv3_mobilenet_v2_1.0_513 --dataset street/
 """
 
 from hf_tuner import Report, Run, SemanticSegmentation, examine, fit, launch, load_data, load_model, load_processor
 
-DEFAULTS = {"model": "nvidia/mit-b0", "dataset": "segments/sidewalk-semantic"}
+DEFAULTS = {"model": "openmmlab/upernet-convnext-tiny", "dataset": "segments/sidewalk-semantic"}
 
 
 def recipe(run: Run) -> Report:

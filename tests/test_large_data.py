@@ -107,3 +107,14 @@ def test_progress_is_silent_at_first_then_says_what_is_left(
         "reading x.csv: 30%, 12 lines, about 28.0 s left",
         "reading x.csv: 55%, 22 lines, about 18.0 s left",
     ]
+
+
+def test_nothing_is_estimated_before_anything_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(console.Progress, "AFTER", -1000.0)
+    progress = console.Progress("measuring", 10)
+    progress.step()
+    assert not capsys.readouterr().err
+    progress.step()
+    assert "left" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     """
     notes = getattr(data, "tuner_notes", {})
     facts, kept = notes.setdefault("audit", {}), notes.setdefault("warnings", [])
-    if "tokens" in facts:
+    if "disk" in facts:
         return data  # the recipe has asked already
     require_output(run.folder)
     require_cache()
@@ -45,7 +45,6 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     check_vocabulary(tokenizer_in(processor), config)
     lines = {}
     said: list[str] = []
-    facts["tokens"] = {}
     if tokenizer_in(processor) is not None:
         lines["tokens"], facts["tokens"], said = tokens(run, task, processor, config, data["train"])
         lines["tokenizer"], facts["tokenizer"] = _vocabulary(processor, config)
