@@ -12,7 +12,9 @@ def main(words: Sequence[str]) -> None:
     """hf-tuner predict RUN --input texts.csv --output out.csv [--probabilities]"""
     parser = Words("predict", __doc__).run_folder().code()
     parser.add_argument(
-        "--input", required=True, help="csv, tsv, json, jsonl, parquet or conll file with the task's columns"
+        "--input",
+        required=True,
+        help="csv, tsv, json, jsonl, parquet or conll file with the task's columns, or a folder of pictures",
     )
     parser.add_argument(
         "--output", required=True, help="CSV or .jsonl to write: the input's columns, prediction, score"

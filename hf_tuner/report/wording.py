@@ -33,15 +33,22 @@ NAMES = {
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
+    "map_50": "mAP@50",
+    "map_75": "mAP@75",
+    "map_small": "mAP small",
+    "map_medium": "mAP medium",
+    "map_large": "mAP large",
+    "mar_100": "mAR@100",
+    "top5_accuracy": "top-5 accuracy",
     "mean_iou": "mean IoU",
     "mean_dice": "mean Dice",
 }
 ORDER = (
     "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
-    "spearman_cosine", "pearson_cosine", "map", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
+    "spearman_cosine", "pearson_cosine", "map", "map_50", "map_75", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
     "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
     "mean_iou", "mean_dice", "mean_accuracy", "pixel_accuracy",
-    "accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
+    "accuracy", "top5_accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip
 """Metrics as people read them: the headline first."""
