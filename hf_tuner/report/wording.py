@@ -45,7 +45,8 @@ NAMES = {
 }
 ORDER = (
     "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
-    "spearman_cosine", "pearson_cosine", "map", "map_50", "map_75", "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
+    "spearman_cosine", "pearson_cosine", "map", "map_50", "map_75",
+    "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
     "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
     "mean_iou", "mean_dice", "mean_accuracy", "pixel_accuracy",
     "accuracy", "top5_accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
