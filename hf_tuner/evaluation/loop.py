@@ -48,10 +48,12 @@ def keep_outputs(
     parts: list[tuple[np.ndarray, Kept]] = []
     try:
         with torch.inference_mode():
-            mine = (i for n, i in enumerate(batches_by_length(rows, batch_size)) if n % world == rank)
+            order = batches_by_length(rows, batch_size)
+            mine = ((index, number % world == rank) for number, index in enumerate(order))
             for index, batch in _made(mine, rows, collate):
-                each()
-                parts.append((index, outputs(model, to_device(batch, device))))
+                each()  # at every batch, other processes' too: they may agree on something in it
+                if batch is not None:
+                    parts.append((index, outputs(model, to_device(batch, device))))
                 if len(parts) == 1:
                     _require_room(parts[0][1], len(rows))
     finally:
@@ -59,25 +61,29 @@ def keep_outputs(
     return _joined(_gathered(parts, world), len(rows))
 
 
-def _made(mine: Iterator[np.ndarray], rows: Any, collate: Callable) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Row indices with their batch; of pictures, which take long to decode, the next one is made ahead."""
+Batches = Iterator[tuple[np.ndarray, dict[str, Any] | None]]
+"""Row indices of every batch, and the batch where it is this process's."""
 
-    def make(index: np.ndarray) -> dict[str, Any]:
-        return collate(take(rows, index))
+
+def _made(order: Iterator[tuple[np.ndarray, bool]], rows: Any, collate: Callable) -> Batches:
+    """The batches of an order of (row indices, whether it is ours); of pictures the next one is made ahead."""
+
+    def make(index: np.ndarray, ours: bool) -> dict[str, Any] | None:
+        return collate(take(rows, index)) if ours else None
 
     if any(isinstance(feature, Image) for feature in rows.features.values()):
-        return _ahead(mine, make)
-    return ((index, make(index)) for index in mine)
+        return _ahead(order, make)
+    return ((index, make(index, ours)) for index, ours in order)
 
 
 def _ahead(
-    batches: Iterator[np.ndarray], make: Callable[[np.ndarray], dict[str, Any]]
-) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Row indices with their batch, the next one made while a model looks at this one: decoding pictures takes as long."""
+    order: Iterator[tuple[np.ndarray, bool]], make: Callable[[np.ndarray, bool], dict[str, Any] | None]
+) -> Batches:
+    """Each batch while a model looks at the one before: decoding pictures takes as long."""
     with ThreadPoolExecutor(1) as pool:
         waiting: tuple[np.ndarray, Future] | None = None
-        for index in batches:
-            coming = index, pool.submit(make, index)
+        for index, ours in order:
+            coming = index, pool.submit(make, index, ours)
             if waiting is not None:
                 yield waiting[0], waiting[1].result()
             waiting = coming
@@ -87,7 +93,7 @@ def _ahead(
 
 def keep_told(what: str, model: Any, rows: Any, collate: Callable, outputs: Callable, batch_size: int) -> Kept:
     """As `keep_outputs`, which says how far it is when it takes long: writing texts does."""
-    progress = Progress(what, -(-len(rows) // (batch_size * _rank_and_world()[1])))
+    progress = Progress(what, -(-len(rows) // batch_size))
     kept = keep_outputs(model, rows, collate, outputs, batch_size, each=progress.step)
     progress.end()
     return kept
