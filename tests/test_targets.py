@@ -36,6 +36,26 @@ def test_groups_part_the_linear_layers(models):
     assert select(llama, "none") == ()
 
 
+def test_language_and_vision_part_a_model_that_sees_and_writes():
+    from transformers import AutoModelForImageTextToText
+
+    for architecture, language, vision in (
+        ("blip", "text_decoder.bert.encoder.layer.", "vision_model.encoder.layers."),
+        ("git", "git.encoder.layer.", "git.image_encoder.vision_model.encoder.layers."),
+        ("llava", "model.language_model.layers.", "model.vision_tower.encoder.layers."),
+    ):
+        model = on_meta(architecture, auto=AutoModelForImageTextToText)
+        writes, sees = select(model, "language"), select(model, "vision")
+        assert writes and all(name.startswith(language) for name in writes), writes
+        assert sees and all(name.startswith(vision) for name in sees), sees
+
+
+def test_a_model_that_reads_texts_only_has_no_vision_to_adapt(models):
+    assert select(models["llama"], "language") == select(models["llama"], "all-linear")
+    with pytest.raises(UsageError, match='"vision" finds no layer that an adapter can wrap'):
+        select(models["llama"], "vision")
+
+
 def test_bert_attention_holds_its_output_projection(models):
     assert sum(name.endswith("attention.output.dense") for name in select(models["bert"], "attention")) == 2
     assert all(".attention." not in name for name in select(models["bert"], "mlp"))

@@ -26,7 +26,10 @@ TASK_TYPES = {
 
 def target_option() -> Any:
     """The field `target_modules`, as every weight adapter has it."""
-    return option("all-linear", 'Layers to adapt: "all-linear", "attention", "mlp", module names, or one regex.')
+    return option(
+        "all-linear",
+        'Layers to adapt: "all-linear", "attention", "mlp", "language", "vision", module names, or a regex.',
+    )
 
 
 def positive(**values: int) -> None:

@@ -6,7 +6,7 @@ feed-forward part. All of it is found by module class and position, so an archit
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -44,8 +44,9 @@ def find_targets(model: Any, head: tuple[str, ...], wanted: str | Sequence[str] 
     """Sort the modules of a bare model into what methods work on.
 
     `head` names the modules that are trained in full; nothing in or below them is a target. `wanted` is "all-linear"
-    (the linear layers of the blocks), "attention", "mlp", "none", leaf names ("q_proj,v_proj" or a list; old names are
-    understood), or one regular expression over full names. None means: whatever "all-linear" finds, even nothing.
+    (the linear layers of the blocks), "attention", "mlp", "language" or "vision" (the part of them that reads or writes
+    text, or that sees), "none", leaf names ("q_proj,v_proj" or a list; old names are understood), or one regular
+    expression over full names. None means: whatever "all-linear" finds, even nothing.
 
     Raises UsageError when a name, the expression or the group matches nothing.
     """
@@ -89,6 +90,16 @@ def find_layers(model: Any) -> tuple[str, ...]:
     lists = [blocks for blocks, _ in stacks]
     with_linears = [b for b in lists if any(_holds(model.get_submodule(name), (nn.Linear, Conv1D)) for name in b)]
     return tuple(name for group in _side_by_side(with_linears or lists) for name in group)
+
+
+def parts(model: Any) -> dict[str, tuple[str, ...]]:
+    """Names of the blocks that read or write text ("language"), and of those that only see ("vision")."""
+    root = backbone_name(model)
+    found: dict[str, tuple[str, ...]] = {"language": (), "vision": ()}
+    for blocks, reads in _stacks(model.get_submodule(root), root, _reads(model, "text")):
+        part = "language" if "text" in reads else "vision"
+        found[part] = (*found[part], *blocks)
+    return found
 
 
 def _stacks(module: nn.Module, path: str, reads: Any) -> Iterator[tuple[list[str], Any]]:
@@ -221,6 +232,8 @@ def _select(
         "all-linear": lambda: blocks,
         "attention": lambda: tuple(n for n in blocks if _inside(model, n, ATTENTION)),
         "mlp": lambda: tuple(n for n in blocks if not _inside(model, n, ATTENTION)),
+        "language": lambda: _below(parts(model)["language"], linears, convolutions),
+        "vision": lambda: _below(parts(model)["vision"], linears, convolutions),
     }
     if isinstance(wanted, str) and wanted in groups:
         return groups[wanted]() or _nothing(f'"{wanted}" finds no layer that an adapter can wrap', None, everything)
@@ -228,6 +241,12 @@ def _select(
         return _matching(wanted, everything)
     names = wanted.split(",") if isinstance(wanted, str) else wanted
     return _named([n.strip() for n in names if n.strip()], everything)
+
+
+def _below(layers: Sequence[str], linears: Sequence[str], convolutions: Mapping[str, Any]) -> tuple[str, ...]:
+    """The linear layers in some blocks; the plain convolutions where there are none."""
+    plain = (n for n, m in convolutions.items() if m.groups == 1)
+    return tuple(n for n in linears if is_within(n, layers)) or tuple(n for n in plain if is_within(n, layers))
 
 
 def _matching(pattern: str, everything: list[str]) -> tuple[str, ...]:
