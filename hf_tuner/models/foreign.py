@@ -80,7 +80,7 @@ def processor_of(kind: str, source: str, commit: str | None = None) -> Any:
     looked_at(source, commit)
     what = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor"}.get(kind, "processor")
     try:
-        processor = getattr(transformers, kind).from_pretrained(source, revision=commit, trust_remote_code=False)
+        processor = _processor(kind, source, commit)
     except HUB_ERRORS as error:
         if "trust_remote_code" in str(error):
             raise ArtifactError(f"the {what} of {source} is code of its own, which is never run; a model with a tokenizer.json "
@@ -94,6 +94,19 @@ def processor_of(kind: str, source: str, commit: str | None = None) -> Any:
     if tokenizer is not None:
         tokenizer.tuner_render = render_all  # tasks render conversations, and may not know the rooms
     return processor
+
+
+def _processor(kind: str, source: str, commit: str | None) -> Any:
+    """What an auto class gives; where AutoProcessor knows no processor (an encoder and a decoder of two models), tokenizer
+    and image processor as one, which is saved and found again as a whole."""
+
+    def read(name: str) -> Any:
+        return getattr(transformers, name).from_pretrained(source, revision=commit, trust_remote_code=False)
+
+    found = read(kind)
+    if kind != "AutoProcessor" or isinstance(found, transformers.ProcessorMixin):
+        return found
+    return transformers.TrOCRProcessor(image_processor=read("AutoImageProcessor"), tokenizer=read("AutoTokenizer"))
 
 
 def tokenizer_of(source: str, commit: str | None = None) -> Any:
