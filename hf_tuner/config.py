@@ -77,6 +77,9 @@ class Run:
     loss: str = option("cross-entropy", "Loss of the task (classification only; numbers use the squared error).")
     class_weights: str = option("none", 'Weight of each class in the loss: none, auto, or JSON such as {"spam": 5}.')
     optimizer: str = option("adamw", "How weights move; every --optim of TrainingArguments works with adamw.")
+    ema: float | None = option(
+        None, "Measure and save the moving average of the weights that keeps this share of itself at an update (0.999)."
+    )
     way_in: str = option(
         "auto",
         "How a new head starts: probe (fitted on frozen features before anything else moves), random, or what fits (auto).",

@@ -13,6 +13,7 @@ from hf_tuner.data.load import load_data
 from hf_tuner.evaluation.intervals import measured
 from hf_tuner.evaluation.loop import take
 from hf_tuner.evaluation.predict import encoded
+from hf_tuner.models.convnets import settle_norms
 from hf_tuner.tasks._box_loss import bare, detections, inputs, is_softmax, summed_loss, targets
 from hf_tuner.tasks.object_detection import Config, ObjectDetection
 
@@ -134,6 +135,18 @@ def test_a_picture_is_read_alike_alone_and_among_others(setup: Any) -> None:
         for index in range(6):
             alone = task.outputs(model, collate(take(ready, [index])))[0]
             np.testing.assert_allclose(alone, among[index], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("policy, learns", [("auto", True), ("frozen", False)])
+def test_norms_that_never_saw_a_batch_train_unless_told(policy: str, learns: bool) -> None:
+    """A detector made around an ImageNet backbone has such norms in its encoder; without statistics they norm nothing."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2))
+    model[0].running_mean += 0.5
+    assert settle_norms(model, policy, ObjectDetection.batch_norm, "model", True) == "frozen"
+    before = [norm.running_mean.clone() for norm in model]
+    model.train()(torch.randn(8, 2) + 1)
+    moved = [not torch.equal(norm.running_mean, mean) for norm, mean in zip(model, before, strict=True)]
+    assert moved == [norm.weight.requires_grad for norm in model] == [False, learns]
 
 
 @pytest.mark.slow

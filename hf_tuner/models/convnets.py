@@ -25,12 +25,14 @@ def sane_config(config: Any) -> Any:
     return config
 
 
-def settle_norms(model: Any, policy: str, saves: str, trainable: bool) -> str:
+def settle_norms(model: Any, policy: str, usual: str, saves: str, trainable: bool) -> str:
     """Make the batch norms of a bare model follow a policy, and return it; "none" when there are none.
 
     train: statistics follow the batches; eval: they stay, weight and bias train; frozen: nothing of them changes. auto
-    is eval for adapters, whose files hold no statistics. A momentum that would forget all but the last batch is set to 0.1
-    (torch weighs the new batch with it). Raises UsageError for adapters with "train".
+    is the task's `usual`; where that is auto too, eval for adapters, whose files hold no statistics. Where a task's usual
+    freezes them and the whole model trains, norms that have never seen a batch train all the same: there is nothing to
+    keep. A momentum that would forget all but the last batch is set to 0.1 (torch weighs the new batch with it). Raises
+    UsageError for adapters with "train".
     """
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.track_running_stats]
     if not norms:
@@ -38,18 +40,28 @@ def settle_norms(model: Any, policy: str, saves: str, trainable: bool) -> str:
     for norm in norms:
         if norm.momentum is not None and norm.momentum > KEPT:
             norm.momentum = MOMENTUM
-    chosen = policy if policy != "auto" else "train" if saves == "model" and trainable else "eval"
+    whole = saves == "model" and trainable
+    chosen = next((one for one in (policy, usual) if one != "auto"), "train" if whole else "eval")
     if chosen == "train" and saves == "adapter":
         raise UsageError(
             "--batch-norm train: an adapter's files hold no running statistics; use eval, or --method full"
         )
+    new = [norm for norm in norms if whole and policy == "auto" and chosen == "frozen" and _is_new(norm)]
+    still = [norm for norm in norms if norm not in new]
     if chosen == "frozen":
-        for norm in norms:
+        for norm in still:
             norm.requires_grad_(False)
     if chosen in ("eval", "frozen"):
-        model.register_forward_pre_hook(lambda module, inputs: _still(norms))
-    say(f"batchnorm {chosen}: {len(norms)} layers" + ("" if chosen == "train" else ", statistics stay"))
+        model.register_forward_pre_hook(lambda module, inputs: _still(still))
+    kept = "" if chosen == "train" else ", statistics stay"
+    more = f"; {len(new)} that never saw a batch train" if new else ""
+    say(f"batchnorm {chosen}: {len(still)} layers{kept}{more}")
     return chosen
+
+
+def _is_new(norm: Any) -> bool:
+    """Whether a norm has the statistics that it was born with."""
+    return bool((norm.running_mean == 0).all() and (norm.running_var == 1).all())
 
 
 def _still(norms: list[Any]) -> None:

@@ -89,8 +89,7 @@ def load_model(run: Run, task: Any) -> Any:
     targets = replace(targets, layers=tuple(name for name in targets.layers if name not in averaging))
     transformers.set_seed(run.seed)
     model = method.adapt(base, run.method_config, targets)
-    policy = run.batch_norm if run.batch_norm != "auto" else task.batch_norm
-    norms = settle_norms(bare_model(model), policy, method.SAVES, run.method == "full")
+    norms = settle_norms(bare_model(model), run.batch_norm, task.batch_norm, method.SAVES, run.method == "full")
     if averaging and method.SAVES == "adapter":
         freeze_mean(model, averaging[0])
     bare_model(model).accepts_loss_kwargs = False  # the Trainer must not guess how the loss is scaled (field: #47688)

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.errors import EnvironmentFault, UsageError
+from hf_tuner.training.averaging import require_decay
 
 UPDATES = 400
 """With a head that starts from the probe, one pass over 10,000 rows does what three do from a random head."""
@@ -69,6 +70,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         "label_names": ["labels"],
         "average_tokens_across_devices": True,
     }
+    require_decay(run.ema)
     _require_trackers(merged["report_to"])
     _require_devices(bool(merged.get("fp16")))
     if not 0 <= float(merged["learning_rate"]) < float("inf"):

@@ -27,6 +27,8 @@ MANY_CUT = 0.05
 """The share of rows cut past which it is a warning."""
 OPTIMIZER_BYTES = 8
 """AdamW keeps two numbers for each trainable weight."""
+AVERAGE_BYTES = 4
+"""And --ema one."""
 
 
 def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
@@ -104,7 +106,8 @@ def disk(run: Run, task: Any, rows: int) -> tuple[str, dict[str, int]]:
         return "not known before the weights are read", {}
     saved, trainable = sizes
     whole = bool(run.training.get("save_only_model"))
-    checkpoint = saved + (0 if whole else OPTIMIZER_BYTES * trainable)
+    more = (0 if whole else OPTIMIZER_BYTES) + (AVERAGE_BYTES if run.ema is not None else 0)
+    checkpoint = saved + more * trainable
     number = checkpoints(run, rows)
     need = number * checkpoint + saved
     place = standing(run.folder)

@@ -190,6 +190,8 @@ def _train(trainer: TunerTrainer, store: Store, more: list[Any]) -> Trained:
     with clean_stop() as stop:
         trainer.complete(store, checkpoint_to_resume(run, store.identity), stop)
         stop.check(trainer.newest(), trainer.state.global_step)
+    if trainer.average is not None:
+        trainer.average.settle(trainer.state.global_step)
     # Without autocast around its forward: whoever loads the saved model computes in the type of its weights.
     trained = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     # accelerate takes transformers' own wrappers off with its own (SegFormer then has no hidden states): the class's is right.

@@ -15,6 +15,7 @@ from hf_tuner.console import is_main, say
 from hf_tuner.errors import ArtifactError
 from hf_tuner.folder import CHECKPOINT, newest_checkpoint
 from hf_tuner.models.save import write_text
+from hf_tuner.training.averaging import Average
 from hf_tuner.training.checkpoints import Store, verify
 from hf_tuner.training.signals import CleanStop, EvaluationStopped
 from hf_tuner.training.tensors import load_tensors, save_tensors
@@ -64,6 +65,7 @@ class ResumableTrainer(Trainer):
     stop: CleanStop
     ledger: Ledger
     started: float
+    average: Average | None = None
     aside: Path | None = None
     left_at: int | None = None
 
@@ -113,6 +115,8 @@ class ResumableTrainer(Trainer):
                 Ledger.file(made, self.args.process_index).write_text(ledger, encoding="utf-8")
                 if self.args.should_save and not self._is_sharded():
                     save_tensors(self.model, self.method, made)
+                    if self.average is not None:
+                        self.average.save(made)
         finally:
             self.aside, self.state.log_history = None, history
         self._name_best()
@@ -142,8 +146,14 @@ class ResumableTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_more(Path(resume_from_checkpoint))
+
+    def _load_more(self, checkpoint: Path) -> None:
+        """What the Trainer does not know of: tensors beside an adapter's own file, and the average."""
         if not self._is_sharded():
-            load_tensors(self.model, self.method, Path(resume_from_checkpoint))
+            load_tensors(self.model, self.method, checkpoint)
+        if self.average is not None:
+            self.average.load(checkpoint)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         started = super()._init_training_state(*args, **kwargs)
@@ -232,8 +242,7 @@ class ResumableTrainer(Trainer):
         path = Path(str(self.state.best_model_checkpoint))
         verify(path)
         super()._load_best_model()
-        if not self._is_sharded():
-            load_tensors(self.model, self.method, path)
+        self._load_more(path)
         say(
             f"  best      {path.name} ({self.args.metric_for_best_model} {self.state.best_metric:.4f}), loaded and verified"
         )

@@ -1,9 +1,9 @@
-"""The transformers Trainer with six things changed: loss scaling, batch order, evaluation, finite numbers, stalls, what is
-saved."""
+"""The transformers Trainer with seven things changed: loss scaling, batch order, evaluation, averaged weights, finite
+numbers, stalls, what is saved."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.loop import Kept, keep_outputs
 from hf_tuner.faults import in_plain_words, plainly
 from hf_tuner.report.wording import LOWER_IS_BETTER
+from hf_tuner.training.averaging import Average
 from hf_tuner.training.batching import LengthBatches, Rows
 from hf_tuner.training.divergence import LossLimit, not_finite, require_finite
 from hf_tuner.training.memory import fit_in_memory
@@ -51,6 +52,16 @@ class TunerTrainer(ResumableTrainer):
             callbacks=[_Epochs(self)],
         )
         self.loss_is_scaled_for_ga = True
+        if run.ema is not None:
+            self._take_averages(run.ema)
+
+    def _take_averages(self, decay: float) -> None:
+        if self._is_sharded():
+            raise UsageError(
+                "--ema: no process of a sharded run (FSDP, DeepSpeed) has the whole weights; leave --ema out"
+            )
+        self.average = Average(self.model, decay)
+        self.add_callback(self.average)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -141,7 +152,8 @@ class TunerTrainer(ResumableTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Scores of the validation rows. Raises DivergedError when one is not finite."""
-        metrics = super().evaluate(*args, **kwargs)
+        with self.average.instead() if self.average else nullcontext():
+            metrics = super().evaluate(*args, **kwargs)
         require_finite(metrics, self.state.global_step, str(self.args.output_dir))
         return metrics
 
