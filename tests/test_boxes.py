@@ -12,6 +12,8 @@ from PIL import Image
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
+from hf_tuner.evaluation import predict
+from hf_tuner.tasks._box_audit import expected_boxes
 from hf_tuner.tasks._boxes import FORMATS, infer, to_corners
 from hf_tuner.tasks.object_detection import Config, ObjectDetection
 
@@ -161,6 +163,31 @@ def yolo(place: Path) -> None:
                      for (a, b, c, d), label in zip(boxes, labels, strict=True)]  # fmt: skip
             if lines:
                 (place / split / "labels" / f"{stem}.txt").write_text("".join(lines))
+
+
+def test_crowds_are_not_learned_and_no_fault_to_find(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a COCO file, and in a column of objects."""
+    place = folder_of(tmp_path / "data", [GOOD] * 3)
+    for path in place.rglob("metadata.jsonl"):
+        path.unlink()
+    coco(place)
+    for path in place.rglob("*.coco.json"):
+        known = json.loads(path.read_text())
+        first = next(one for one in known["annotations"] if one["bbox"][0] == 50)
+        path.write_text(
+            json.dumps({**known, "annotations": [*known["annotations"], {**first, "id": 99, "iscrowd": 1}]})
+        )
+    data, task = load(place)
+    assert "test      3 boxes (cat 2, dog 1)" in (said := capsys.readouterr().out)
+    assert "1 boxes around crowds: not learned, and no fault to find" in said
+    ready = predict.encoded(task, None, data["test"], 0)
+    assert sum(map(len, ready.with_format(None)["labels"][:])) == 3
+    expected = np.concatenate(expected_boxes(ready))
+    assert len(expected) == 4 and expected[expected[:, 5] > 0].tolist() == [[50, 5, 90, 75, 0, 1]]
+    objects = {"bbox": [[5.0, 5.0, 9.0, 9.0], [9.0, 9.0, 20.0, 20.0]], "category": ["cat", "dog"], "is_crowd": [0, 1]}
+    rows = Dataset.from_list([{"image": "a.png", "objects": objects}])
+    row = ObjectDetection.layout(rows.features, list(rows), {}).convert(rows[0])
+    assert (row["labels"], row["crowd_labels"], row["crowds"]) == (["cat"], ["dog"], [[9.0, 9.0, 20.0, 20.0]])
 
 
 @pytest.mark.parametrize("write", [coco, voc, yolo])

@@ -12,6 +12,17 @@ NAMES = ("a", "b", "c")
 ORDER = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
 
 
+def crowded(expected: list[np.ndarray], seed: int) -> list[np.ndarray]:
+    """The same boxes, a third of them around crowds and twice as large."""
+    random = np.random.default_rng(seed)
+    made = []
+    for boxes in expected:
+        crowd = random.random(len(boxes)) < 1 / 3
+        larger = boxes[:, 2:4] + crowd[:, None] * (boxes[:, 2:4] - boxes[:, :2])
+        made.append(np.concatenate([boxes[:, :2], larger, boxes[:, 4:], crowd[:, None]], axis=1))
+    return made
+
+
 def pictures(seed: int, number: int = 12) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Boxes of all sizes on pictures of all shapes, and detections near them, beside them and of other classes."""
     random = np.random.default_rng(seed)
@@ -42,9 +53,9 @@ def coco_scores(found: list[np.ndarray], expected: list[np.ndarray]) -> dict[str
              "categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)], "annotations": []}  # fmt: skip
     for i, boxes in enumerate(expected):
         for box in boxes:
-            four = plain(box)
+            four, crowd = plain(box), int(box[5]) if len(box) > 5 else 0
             truth["annotations"].append({"id": len(truth["annotations"]) + 1, "image_id": i + 1, "category_id": int(box[4]),
-                                         "bbox": four, "area": four[2] * four[3], "iscrowd": 0})  # fmt: skip
+                                         "bbox": four, "area": four[2] * four[3], "iscrowd": crowd})  # fmt: skip
     said = [{"image_id": i + 1, "category_id": int(box[5]), "bbox": plain(box), "score": float(box[4])}
             for i, boxes in enumerate(found) for box in boxes]  # fmt: skip
     known = coco.COCO(truth)
@@ -55,9 +66,13 @@ def coco_scores(found: list[np.ndarray], expected: list[np.ndarray]) -> dict[str
     return {**dict(zip(ORDER, run.stats[:6], strict=True)), "mar_100": run.stats[8]}
 
 
+@pytest.mark.parametrize("crowds", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_scores_are_those_of_cocoeval(seed: int) -> None:
+def test_scores_are_those_of_cocoeval(seed: int, crowds: bool) -> None:
     found, expected = pictures(seed)
+    if crowds:
+        plain, expected = coco_scores(found, expected), crowded(expected, seed)
+        assert coco_scores(found, expected) != plain
     ours = {name: float(score(np.ones((1, len(found))))[0]) for name, score in scores(found, expected, NAMES).items()}
     for name, value in coco_scores(found, expected).items():
         assert ours.get(name, np.nan) == pytest.approx(value if value >= 0 else np.nan, abs=1e-9, nan_ok=True), name

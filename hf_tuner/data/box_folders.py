@@ -1,7 +1,7 @@
 """Folders of pictures whose boxes lie in files beside them: COCO's JSON, Pascal VOC's XML, YOLO's text.
 
-All become rows of `image` and `objects` with `bbox_coco` (left, top, width, height in pixels) and `category` (a name). What
-is odd in the boxes is kept as it is: the audit of the task says it.
+All become rows of `image` and `objects` with `bbox_coco` (left, top, width, height in pixels), `category` (a name) and
+`iscrowd` (1 around a crowd). What is odd in the boxes is kept as it is: the audit of the task says it.
 """
 
 import json
@@ -23,7 +23,8 @@ LARGEST = 2_000_000_000
 """Bytes of an annotation file that are read."""
 NAMED = 3
 Splits = dict[str, Dataset]
-Row = tuple[Path, list[list[float]], list[str]]
+Row = tuple[Path, list[list[float]], list[str], list[int]]
+"""A picture, its boxes, their labels, and which of them are around crowds."""
 
 
 def read_box_folder(folder: Path) -> tuple[Splits, list[str]] | None:
@@ -63,7 +64,6 @@ def _is_coco(path: Path) -> bool:
 
 def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
     places = _Pictures(folder, pictures)
-    notes: list[str] = []
     named: dict[str, list[Path]] = {}
     for path in files:
         split = split_of(path.relative_to(folder)) or ("train" if len(files) == 1 else "")
@@ -72,12 +72,11 @@ def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tupl
                              f"as there are {len(files)} COCO files")  # fmt: skip
         named.setdefault(split, []).append(path)
     return {
-        split: _rows([row for path in paths for row in _coco_rows(path, places, notes)])
-        for split, paths in named.items()
-    }, notes
+        split: _rows([row for path in paths for row in _coco_rows(path, places)]) for split, paths in named.items()
+    }, []
 
 
-def _coco_rows(path: Path, places: "_Pictures", notes: list[str]) -> list[Row]:
+def _coco_rows(path: Path, places: "_Pictures") -> list[Row]:
     if path.stat().st_size > LARGEST:
         raise UsageError(f"{path.name} has {path.stat().st_size / 1e9:.1f} GB; at most {LARGEST / 1e9:.0f} GB are read")
     try:
@@ -92,21 +91,16 @@ def _coco_rows(path: Path, places: "_Pictures", notes: list[str]) -> list[Row]:
                          "category_id, bbox) and categories (id, name)") from error  # fmt: skip
     _once(path, "image id", [one["id"] for one in known["images"]])
     _once(path, "annotation id", [one["id"] for one in known["annotations"] if "id" in one])
-    made: dict[Any, Row] = {key: (places.find(name, path), [], []) for key, name in images.items()}
-    crowds = 0
+    made: dict[Any, Row] = {key: (places.find(name, path), [], [], []) for key, name in images.items()}
     for number, (image, category, box, crowd) in enumerate(boxes, 1):
         if image not in made or category not in names:
             what, value, ids = ("image_id", image, images) if image not in made else ("category_id", category, names)
             raise UsageError(
                 f"{path.name}: annotation {number} has {what} {value}, which is not among the {len(ids)} listed"
             )
-        if crowd:
-            crowds += 1
-            continue
         made[image][1].append(box)
         made[image][2].append(names[category])
-    if crowds:
-        notes.append(f"{path.name}: {crowds:,} boxes around crowds left out")
+        made[image][3].append(int(bool(crowd)))
     return list(made.values())
 
 
@@ -149,7 +143,7 @@ def _voc_row(path: Path, places: "_Pictures") -> Row:
             labels.append((one.findtext("name") or "").strip())
     except (ElementTree.ParseError, ValueError) as error:
         raise UsageError(f"{path.name} is no Pascal VOC file: {error}") from error
-    return places.find(name, path, path.stem), boxes, labels
+    return places.find(name, path, path.stem), boxes, labels, [0] * len(labels)
 
 
 def _yolo(
@@ -170,7 +164,9 @@ def _yolo(
         path = next((beside[place, picture.stem] for place in places if (place, picture.stem) in beside), None)
         used |= {path} if path else set()
         boxes, labels = _yolo_row(path, picture, classes) if path else ([], [])
-        made.setdefault(split_of(picture.relative_to(folder)) or "train", []).append((picture, boxes, labels))
+        made.setdefault(split_of(picture.relative_to(folder)) or "train", []).append(
+            (picture, boxes, labels, [0] * len(labels))
+        )
     lost = [path.name for path in beside.values() if path not in used]
     notes = [f"labels without a picture: {len(lost)} ({', '.join(lost[:NAMED])})"] if lost else []
     return {split: _rows(part) for split, part in made.items()}, notes
@@ -261,8 +257,12 @@ def _once(path: Path, what: str, ids: Sequence[Any]) -> None:
 
 
 def _rows(rows: Sequence[Row]) -> Dataset:
-    pictures = [{"bytes": None, "path": str(path)} for path, _, _ in rows]
-    objects = [{"bbox_coco": boxes, "category": labels} for _, boxes, labels in rows]
-    kinds = {"bbox_coco": ListOf(ListOf(Value("float64"))), "category": ListOf(Value("string"))}
+    pictures = [{"bytes": None, "path": str(path)} for path, *_ in rows]
+    objects = [{"bbox_coco": boxes, "category": labels, "iscrowd": crowd} for _, boxes, labels, crowd in rows]
+    kinds = {
+        "bbox_coco": ListOf(ListOf(Value("float64"))),
+        "category": ListOf(Value("string")),
+        "iscrowd": ListOf(Value("int8")),
+    }
     features = Features({"image": Image(decode=False), "objects": kinds})
     return Dataset.from_dict({"image": pictures, "objects": objects}, features=features)

@@ -45,12 +45,17 @@ class Matched:
     """How many boxes there are to find in each picture [pictures]."""
 
 
-def overlaps(found: Boxes, expected: Boxes) -> np.ndarray:
-    """Intersection over union [found, expected] of corners [n, 4]; 0 where both are empty."""
+def overlaps(found: Boxes, expected: Boxes, crowd: np.ndarray | None = None) -> np.ndarray:
+    """Intersection over union [found, expected] of corners [n, 4]; 0 where both are empty.
+
+    With those expected that are a `crowd` [expected], it is the share of what was found that lies in it.
+    """
     left_top = np.maximum(found[:, None, :2], expected[None, :, :2])
     right_bottom = np.minimum(found[:, None, 2:4], expected[None, :, 2:4])
     shared = np.clip(right_bottom - left_top, 0, None).prod(axis=2)
     union = _areas(found)[:, None] + _areas(expected)[None] - shared
+    if crowd is not None:
+        union = np.where(crowd, _areas(found)[:, None], union)
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
@@ -58,8 +63,9 @@ def matched(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], sizes: 
             ) -> dict[int, Matched]:  # fmt: skip
     """Detections matched with boxes, by class.
 
-    `found` has [detections, 6] for each picture: corners in pixels, score, class; `expected` [boxes, 5]: corners, class.
-    Boxes whose area is outside of `sizes` need not be found, and finding them is no fault.
+    `found` has [detections, 6] for each picture: corners in pixels, score, class; `expected` [boxes, 6]: corners, class, 1
+    around a crowd, or without the last. Boxes whose area is outside of `sizes` and crowds need not be found, and finding
+    them is no fault; a crowd may be found as often as something is said to be in it.
     """
     classes = {int(c) for boxes in expected for c in boxes[:, 4]} | {int(c) for boxes in found for c in boxes[:, 5]}
     return {name: _of_class(name, found, expected, sizes) for name in sorted(classes)}
@@ -120,9 +126,10 @@ def _of_class(
     for row, (said, known) in enumerate(zip(found, expected, strict=True)):
         said, known = said[said[:, 5] == name], known[known[:, 4] == name]
         said = said[np.argsort(-said[:, 4], kind="stable")][:MOST]
-        other = (_areas(known) < sizes[0]) | (_areas(known) > sizes[1])
+        crowd = known[:, 5] > 0 if known.shape[1] > 5 else np.zeros(len(known), bool)
+        other = (_areas(known) < sizes[0]) | (_areas(known) > sizes[1]) | crowd
         boxes.append(int((~other).sum()))
-        hit, skipped = _match(said, known, other)
+        hit, skipped = _match(said, known, other, crowd)
         outside = (_areas(said) < sizes[0]) | (_areas(said) > sizes[1])
         rows.append(np.full(len(said), row))
         sure.append(said[:, 4])
@@ -133,13 +140,13 @@ def _of_class(
                    np.concatenate(aside, axis=1)[:, order], np.array(boxes, float))  # fmt: skip
 
 
-def _match(said: np.ndarray, known: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _match(said: np.ndarray, known: np.ndarray, other: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which detections find a box, and which find one that does not count, [thresholds, detections] each."""
     hit = np.zeros((len(THRESHOLDS), len(said)), bool)
     skipped = hit.copy()
     if not len(said) or not len(known):
         return hit, skipped
-    shared = overlaps(said, known)
+    shared = overlaps(said, known, crowd)
     for t, threshold in enumerate(THRESHOLDS):
         free = np.ones(len(known), bool)
         for d in np.flatnonzero(shared.max(axis=1) >= threshold):
@@ -148,7 +155,7 @@ def _match(said: np.ndarray, known: np.ndarray, other: np.ndarray) -> tuple[np.n
                 able = np.where(free & which, shared[d], -1.0)
                 g = len(able) - 1 - int(able[::-1].argmax())
                 if able[g] >= threshold:
-                    free[g], hit[t, d], skipped[t, d] = False, True, bool(other[g])
+                    free[g], hit[t, d], skipped[t, d] = bool(crowd[g]), True, bool(other[g])
                     break
     return hit, skipped
 

@@ -71,6 +71,8 @@ def _of_split(found: Findings, split: str, rows: Any, form: str, bad: str) -> No
         f"; {empty:,} pictures without boxes" if empty else ""
     )
     found.facts.setdefault("boxes", {})[split] = {"boxes": total, "empty": empty, "faulty": cut, "repeated": twice}
+    if "crowds" in rows.column_names and (crowds := sum(map(len, rows["crowds"][:]))):
+        found.lines[split] += f"; {crowds:,} boxes around crowds: not learned, and no fault to find"
     if split == "train":
         found.facts["classes"] = dict(counts)
     if cut and bad == "clip":
@@ -96,3 +98,30 @@ def encoded_boxes(boxes: Any, labels: Sequence[str], form: str, size: tuple[int,
     """Corners in pixels, cut to the picture of `size` (width, height), and class ids; boxes without an area are left out."""
     corners, kept = clipped(boxes, form, *size)
     return corners.tolist(), [ids[label] for label, good in zip(labels, kept, strict=True) if good]
+
+
+def encoded_crowds(batch: Mapping[str, Sequence[Any]], form: str, ids: Mapping[str, int]) -> dict[str, list[Any]]:
+    """The boxes around crowds of each row, {"crowds": [[corners], …], "crowd_labels": [ids]}; other labels are left out."""
+    pairs = []
+    columns = (batch[name] for name in ("crowds", "crowd_labels", "width", "height"))
+    for boxes, labels, width, height in zip(*columns, strict=True):
+        known = [(box, label) for box, label in zip(boxes, labels, strict=True) if label in ids]
+        pairs.append(
+            encoded_boxes([box for box, _ in known], [label for _, label in known], form, (width, height), ids)
+        )
+    return {"crowds": [boxes for boxes, _ in pairs], "crowd_labels": [labels for _, labels in pairs]}
+
+
+def expected_boxes(ready: Any) -> list[Any]:
+    """Corners in pixels, class and whether it is around a crowd [boxes, 6] of each encoded picture."""
+    import numpy as np
+
+    def part(boxes: str, labels: str, crowd: int) -> list[Any]:
+        if boxes not in ready.column_names:
+            return [np.zeros((0, 6))] * len(ready)
+        plain = ready.select_columns([boxes, labels]).with_format(None)
+        return [np.array([[*box, label, crowd] for box, label in zip(*row, strict=True)], float).reshape(-1, 6)
+                for row in zip(plain[boxes][:], plain[labels][:], strict=True)]  # fmt: skip
+
+    pairs = zip(part("boxes", "labels", 0), part("crowds", "crowd_labels", 1), strict=True)
+    return [np.concatenate(pair) for pair in pairs]

@@ -12,6 +12,7 @@ STATED = "bbox_coco"
 BOXES = ("bbox", "bboxes", "boxes", "box", STATED)
 LABELS = ("category", "label", "labels", "categories", "class", "classes", "category_id", "category_name", "class_name",
           "class_labels", "name", "type")  # fmt: skip
+CROWDS = ("iscrowd", "is_crowd")
 OBJECTS = ("objects", "annotations", "annotation", "faces", "targets", "instances", "detections")
 
 
@@ -56,14 +57,15 @@ def _objects(found: Mapping[str, str], first: Sequence[dict[str, Any]], feature:
     if boxes is None or labels is None:
         raise UsageError(f'column "{column}" has {", ".join(names) or "no fields"}; expected boxes ({", ".join(BOXES[:3])}) '
                          f"and labels ({', '.join(LABELS[:3])} …)")  # fmt: skip
+    crowd = next((n for n in CROWDS if n in names), None)
     known, written = _names(inner[labels]) if isinstance(inner, Mapping) else None, "coco" if boxes == STATED else ""
 
     def convert(row: dict[str, Any]) -> dict[str, Any]:
         value = row[column]
-        if isinstance(value, Mapping):
-            return _row(value[boxes], value[labels], known, written)
-        listed = value or []
-        return _row([one.get(boxes) for one in listed], [one.get(labels) for one in listed], known, written)
+        if not isinstance(value, Mapping):
+            value = {name: [one.get(name) for one in value or []] for name in names}
+        made = _row(value[boxes], value[labels], known, written)
+        return _apart(made, value[crowd]) if crowd else made
 
     return Layout(f"pictures and objects ({boxes}, {labels})", {n: found[n] for n in ("image", "objects")}, convert)
 
@@ -98,3 +100,16 @@ def _row(boxes: Any, labels: Any, names: Callable[[int], str] | None, written: s
     if "" in said:
         raise RowError(f"box {said.index('') + 1} has no label")
     return {"boxes": made, "labels": said, "written": written}
+
+
+def _apart(row: dict[str, Any], crowd: Any) -> dict[str, Any]:
+    """A canonical row whose boxes around crowds stand apart, in `crowds` and `crowd_labels`. Raises RowError for odd flags."""
+    crowd = list(crowd if crowd is not None else ())
+    if len(crowd) != len(row["boxes"]):
+        raise RowError(f"{len(row['boxes'])} boxes, and {len(crowd)} times whether they are around crowds")
+
+    def chosen(name: str, asked: bool) -> list[Any]:
+        return [one for one, flag in zip(row[name], crowd, strict=True) if bool(flag) is asked]
+
+    return {**row, "boxes": chosen("boxes", False), "labels": chosen("labels", False), "crowds": chosen("boxes", True),
+            "crowd_labels": chosen("labels", True)}  # fmt: skip

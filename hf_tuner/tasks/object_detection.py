@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
-from hf_tuner.tasks._box_audit import box_findings, encoded_boxes, format_of, names_of, sizes_of
+from hf_tuner.tasks._box_audit import (
+    box_findings,
+    encoded_boxes,
+    encoded_crowds,
+    expected_boxes,
+    format_of,
+    names_of,
+    sizes_of,
+)
 from hf_tuner.tasks._box_batches import AUGMENT, batches, canvas, extremes
 from hf_tuner.tasks._box_layouts import box_layout
 from hf_tuner.tasks._boxes import FORMATS
@@ -63,7 +71,7 @@ class ObjectDetection(PictureTask):
         "labels": ("labels", "categories", "category"),
     }
     optional: ClassVar[tuple[str, ...]] = ("objects", "boxes", "labels")
-    targets: ClassVar[tuple[str, ...]] = ("objects", "boxes", "labels", "written")
+    targets: ClassVar[tuple[str, ...]] = ("objects", "boxes", "labels", "written", "crowds", "crowd_labels")
     measured: ClassVar[tuple[str, ...]] = ("boxes",)
     batch_norm: ClassVar[str] = "frozen"
     problem: ClassVar[str] = "detection"
@@ -156,7 +164,8 @@ class ObjectDetection(PictureTask):
             sizes = zip(batch["width"], batch["height"], strict=True)
             pairs = [encoded_boxes(boxes, labels, form, size, ids)
                      for boxes, labels, size in zip(batch["boxes"], batch["labels"], sizes, strict=True)]  # fmt: skip
-            return {**made, "boxes": [boxes for boxes, _ in pairs], "labels": [labels for _, labels in pairs]}
+            made |= {"boxes": [boxes for boxes, _ in pairs], "labels": [labels for _, labels in pairs]}
+            return made | (encoded_crowds(batch, form, ids) if "crowds" in batch else {})
 
         return rows
 
@@ -198,7 +207,7 @@ class ObjectDetection(PictureTask):
         """COCO's average precision over overlaps, at 0.5 and 0.75, by size and by class."""
         from hf_tuner.metrics._detection import scores
 
-        return Measures(scores(kept, _expected(ready), self.names), len(kept))
+        return Measures(scores(kept, expected_boxes(ready), self.names), len(kept))
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
         """mAP and mAP at an overlap of 0.5."""
@@ -219,13 +228,13 @@ class ObjectDetection(PictureTask):
         """Average precision of each class."""
         from hf_tuner.metrics._detection import class_table
 
-        return {"boxes_per_class": class_table(kept, _expected(ready), self.names)}
+        return {"boxes_per_class": class_table(kept, expected_boxes(ready), self.names)}
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> "list[Drawn]":
         """The first pictures, each with what was expected (left) and what was found (right)."""
         from hf_tuner.tasks._box_drawing import side_by_side
 
-        return side_by_side(kept[:DRAWN], ready, _expected(ready)[:DRAWN], self.names, self.threshold)
+        return side_by_side(kept[:DRAWN], ready, expected_boxes(ready)[:DRAWN], self.names, self.threshold)
 
     # --- words for the card
 
@@ -262,12 +271,3 @@ class ObjectDetection(PictureTask):
                 'print(len(found["scores"]), "found")',
             ),
         )
-
-
-def _expected(ready: Any) -> "list[np.ndarray]":
-    """Corners in pixels and class [boxes, 5] of each picture."""
-    import numpy as np
-
-    plain = ready.with_format(None)
-    return [np.concatenate([np.asarray(boxes, float).reshape(-1, 4), np.asarray(labels, float).reshape(-1, 1)], axis=1)
-            for boxes, labels in zip(plain["boxes"][:], plain["labels"][:], strict=True)]  # fmt: skip
