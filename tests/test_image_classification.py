@@ -3,6 +3,7 @@
 import csv
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from hf_tuner import finetune
+from hf_tuner import catalog, finetune
 from hf_tuner.cli.main import main
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
@@ -28,6 +29,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.predict import encoded, kept_of, predict
 from hf_tuner.hub.card import read_facts
 from hf_tuner.hub.usage import plain_code
+from hf_tuner.models.load import load_model
 from hf_tuner.models.processors import load_processor
 from hf_tuner.models.restore import restore
 from hf_tuner.tasks.image_classification import Config, ImageClassification
@@ -61,6 +63,19 @@ def test_lora_on_convolutions_is_reloaded_and_merged(convnet: Path, tiny: Any, t
     rows = held(tmp_path / "run")
     left, right = (np.stack(kept_of(restore(tmp_path / name), rows)[0]) for name in ("run", "merged"))
     assert np.allclose(left, right, atol=1e-4)
+
+
+def test_kernels_lie_with_their_channels_last_in_training_and_after_it(
+    convnet: Path, tiny: Any, tmp_path: Path
+) -> None:
+    data = tiny("image-classification").data
+    run = Run(model=str(convnet), dataset=str(data), method="lora", output_dir=str(tmp_path / "run"))
+    run = replace(run, method_config=catalog.load("methods", "lora").Config())
+    task = ImageClassification.from_data(load_data(run, ImageClassification), run)
+    train(convnet, data, tmp_path / "run", "lora", verify=False)
+    for model in (load_model(run, task), restore(tmp_path / "run").model):
+        kernels = [one for one in model.parameters() if one.ndim == 4 and one.shape[1] > 1 and one.shape[2] > 1]
+        assert kernels and all(one.is_contiguous(memory_format=torch.channels_last) for one in kernels)
 
 
 @pytest.mark.parametrize(

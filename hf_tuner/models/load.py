@@ -19,7 +19,7 @@ from hf_tuner.hub.checksums import verify_cached
 from hf_tuner.hub.faults import HUB_ERRORS, explain, is_transfer
 from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
-from hf_tuner.models.convnets import sane_config, settle_norms
+from hf_tuner.models.convnets import channels_last, sane_config, settle_norms
 from hf_tuner.models.fingerprint import base_fingerprint
 from hf_tuner.models.foreign import config_of, model_of, sketch_of, weights_of
 from hf_tuner.models.head import head_modules, new_modules, output_modules, pooler_modules
@@ -89,6 +89,7 @@ def load_model(run: Run, task: Any) -> Any:
     targets = replace(targets, layers=tuple(name for name in targets.layers if name not in averaging))
     transformers.set_seed(run.seed)
     model = method.adapt(base, run.method_config, targets)
+    channels_last(model)  # adapters too
     norms = settle_norms(bare_model(model), run.batch_norm, task.batch_norm, method.SAVES, run.method == "full")
     if averaging and method.SAVES == "adapter":
         freeze_mean(model, averaging[0])
@@ -173,7 +174,7 @@ def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tup
 
 
 def align(model: Any) -> None:
-    """Give every weight on the CPU an address that is a multiple of 64.
+    """Give every weight the layout that is fastest, and on the CPU an address that is a multiple of 64.
 
     Weights that lie where a file happened to put them make small products (a head of one to three outputs) come out with
     other last bits than the same weights do in a trained model's memory.
@@ -181,6 +182,7 @@ def align(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNED:
             parameter.data = parameter.data.clone()
+    channels_last(model)
 
 
 def leave_out(model: Any, task: Any) -> None:
