@@ -29,6 +29,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.predict import encoded, kept_of, predict
 from hf_tuner.hub.card import read_facts
 from hf_tuner.hub.usage import plain_code
+from hf_tuner.models.convnets import settle_norms
 from hf_tuner.models.load import load_model
 from hf_tuner.models.processors import load_processor
 from hf_tuner.models.restore import restore
@@ -90,6 +91,17 @@ def test_batch_norms_follow_the_policy(
     scales = [key.replace("running_mean", "weight") for key in statistics]
     assert statistics and any(not torch.equal(before[k], after[k]) for k in statistics) is moves
     assert any(not torch.equal(before[k], after[k]) for k in scales) is trains
+
+
+def test_norms_that_never_saw_a_batch_follow_and_others_keep_their_statistics(convnet: Path) -> None:
+    model = MobileNetV2ForImageClassification.from_pretrained(convnet)
+    norms = [one for one in model.modules() if isinstance(one, torch.nn.BatchNorm2d)]
+    norms[-1].running_mean.fill_(0.5)
+    before = [norm.running_mean.clone() for norm in norms]
+    assert settle_norms(model, "auto", ImageClassification.batch_norm, "model", True) == "eval"
+    model.train()(pixel_values=torch.randn(4, 3, 32, 32))
+    stayed = [torch.equal(norm.running_mean, old) for norm, old in zip(norms, before, strict=True)]
+    assert stayed == [False] * (len(norms) - 1) + [True]
 
 
 def test_code_of_the_card_runs_for_an_adapter_on_convolutions(

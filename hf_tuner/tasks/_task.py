@@ -126,7 +126,7 @@ class Task:
     """Canonical columns that reach `collate` as they are, such as {"bytes", "path"}; `convert` and `encode` see none."""
     pictures: ClassVar[tuple[str, ...]] = ()
     """Those of `carried` that hold pictures: each is decoded once before training to see that it is whole."""
-    batch_norm: ClassVar[str] = "auto"
+    batch_norm: ClassVar[str] = "eval"
     """What --batch-norm auto is, see `models.convnets`."""
     splits: ClassVar[bool] = False
     """Whether a row that is too long becomes several encoded ones, instead of being cut."""

@@ -56,7 +56,6 @@ class SemanticSegmentation(Named, PictureTask):
     measured: ClassVar[tuple[str, ...]] = ("mask",)
     carried: ClassVar[tuple[str, ...]] = ("image", "mask")
     pictures: ClassVar[tuple[str, ...]] = ("image", "mask")
-    batch_norm: ClassVar[str] = "eval"
     leaves_out: ClassVar[tuple[str, ...]] = ("auxiliary_head",)
 
     ids: tuple[int, ...]
