@@ -104,6 +104,14 @@ def test_norms_that_never_saw_a_batch_follow_and_others_keep_their_statistics(co
     assert stayed == [False] * (len(norms) - 1) + [True]
 
 
+def test_norms_that_follow_begin_with_the_statistics_of_the_rows(convnet: Path, tiny: Any, tmp_path: Path) -> None:
+    settings = {"batch_norm": "train", "learning_rate": 0.0, "max_steps": 1}
+    train(convnet, tiny("image-classification").data, tmp_path / "run", "full", **settings)
+    variances = [v for k, v in weights(tmp_path / "run").items() if k.endswith("running_var")]
+    # One update in steps of 0.1 leaves at least 0.9 of the 1 that they were born with.
+    assert sum(float(v.median()) < 0.8 for v in variances) > len(variances) / 2
+
+
 def test_code_of_the_card_runs_for_an_adapter_on_convolutions(
     convnet: Path, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """What convolutional networks need: batch norms whose statistics are looked after, and settings that mean what they say."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -76,6 +77,27 @@ def settle_norms(model: Any, policy: str, usual: str, saves: str, trainable: boo
     more = f"; {len(new)} that never saw a batch train" if new and still else ""
     say(f"batchnorm {chosen}: {len(still) or len(new)} layers{kept}{more}")
     return chosen
+
+
+def meet(model: Any, batches: Iterable[Any], forward: Callable[[Any, Any], Any]) -> None:
+    """Give batch norms the statistics of these batches, which `forward` runs through the model.
+
+    Without it a head that is fitted to frozen features, and whatever else is pretrained, meets other features at the
+    first step of training. (AdaBN; Li et al. 2016, arXiv 1603.04779)
+    """
+    norms = [m for m in model.modules() if isinstance(m, NORMS) and m.track_running_stats]
+    momenta, was_training = [norm.momentum for norm in norms], model.training
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    with torch.no_grad():
+        for batch in batches:
+            forward(model, batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)
 
 
 def _is_new(norm: Any) -> bool:

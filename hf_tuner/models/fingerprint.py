@@ -34,9 +34,9 @@ def same_base(found: str, expected: str) -> bool:
 
 
 def weights_digest(model: Any) -> str:
-    """Digest of some numbers of every weight, head included: the key of what is computed with this very model."""
+    """Digest of some numbers of every weight and buffer, head included: the key of what is computed with this very model."""
     digest = hashlib.sha256()
-    for name, weight in sorted(model.named_parameters()):
+    for name, weight in sorted([*model.named_parameters(), *model.named_buffers()]):
         digest.update(name.encode() + _some(weight))
     return digest.hexdigest()
 
