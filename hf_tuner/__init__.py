@@ -27,6 +27,7 @@ _HOME = {
     "merge": "models.merge",
     "Report": "report.report",
     "CausalLM": "tasks.causal_lm",
+    "ContrastiveImageText": "tasks.contrastive_image_text",
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
     "ImageClassification": "tasks.image_classification",

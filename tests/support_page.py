@@ -68,6 +68,11 @@ REFUSED: dict[tuple[str, str], str] = {
         ("object-detection", m): "prompt methods work on text models with a known head"
         for m in ("p-tuning", "prefix", "prompt")
     },
+    ("contrastive-image-text", "lp-ft"): "no one state a row that a probe is fitted on",
+    **{
+        ("contrastive-image-text", m): "prompt methods work on text models with a known head"
+        for m in ("p-tuning", "prefix", "prompt")
+    },
     ("sentence-similarity", "head-only"): "has no head to train",
     ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",
 }

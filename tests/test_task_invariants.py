@@ -81,7 +81,7 @@ def test_interrupted_run_goes_on_bit_for_bit(task: str, tiny: Any, tmp_path: Pat
     assert whole.keys() == cut.keys() and all((whole[key] == cut[key]).all() for key in whole)
 
 
-@pytest.mark.parametrize("task", ["multiple-choice", "reranking", "sentence-similarity"])
+@pytest.mark.parametrize("task", ["contrastive-image-text", "multiple-choice", "reranking", "sentence-similarity"])
 def test_best_checkpoint_of_a_task_without_a_loss_in_its_log_is_by_its_headline(
     task: str, tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -43,6 +43,7 @@ BASELINES = {
     "probe": "a linear probe on the frozen base model",
     "before": "the model before training",
     "majority": "always giving the commonest answer",
+    "chance": "guessing",
     "lead": "giving the first sentences",
     "copy": "copying the input",
 }

@@ -148,6 +148,8 @@ def task_type(model: Any) -> str:
         if name.endswith(ending):
             # Gemma 3 and others that also see are called ForConditionalGeneration and have no encoder.
             decoder = kind == "SEQ_2_SEQ_LM" and not model.config.is_encoder_decoder
+            if kind == "FEATURE_EXTRACTION" and "image" in getattr(model, "input_modalities", ()):
+                break
             return "CAUSAL_LM" if decoder else kind
     raise UsageError(f"prompt methods work on text models with a known head, not on {name}; use --method lora")
 

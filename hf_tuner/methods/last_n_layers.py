@@ -9,7 +9,7 @@ from typing import Any
 
 from hf_tuner.config import Targets, option
 from hf_tuner.errors import UsageError
-from hf_tuner.methods._blocks import stages
+from hf_tuner.methods._blocks import stages, towers
 from hf_tuner.methods._peft import positive
 from hf_tuner.methods._rates import full_rate as learning_rate
 
@@ -32,10 +32,9 @@ class Config:
 def adapt(model: Any, config: Config, targets: Targets) -> Any:
     """Make the top of the stack trainable. Raises UsageError when the model has fewer blocks."""
     stack = stages(model, targets)
-    if config.n > len(targets.layers):
-        raise UsageError(
-            f"--n {config.n}: {type(model).__name__} has {len(targets.layers)} blocks; --method full trains all"
-        )
+    depth = max(map(len, towers(model, targets)))
+    if config.n > depth:
+        raise UsageError(f"--n {config.n}: {type(model).__name__} has {depth} blocks; --method full trains all")
     free = {name for stage in stack[: config.n + 1] for name in stage}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in free)

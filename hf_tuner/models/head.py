@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from hf_tuner.errors import ArtifactError
-from hf_tuner.models.targets import backbone_name, find_layers, is_norm, is_within
+from hf_tuner.models.targets import backbone_name, find_layers, is_norm, is_two_towers, is_within
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 """Modules that are never called themselves and so cannot be wrapped; their members can."""
@@ -61,6 +61,19 @@ def head_modules(model: Any) -> tuple[str, ...]:
     while (parent := name.rpartition(".")[0]) not in ("", root) and not any(is_within(n, [parent]) for n in layers):
         name = parent
     return _distinct(model, [name])
+
+
+def projection_modules(model: Any) -> tuple[str, ...]:
+    """What leads the towers of a model of two towers (CLIP) into one space and stands beside them; none of other models."""
+    layers = find_layers(model) if is_two_towers(model) else ()
+    towers = {layer.partition(".")[0] for layer in layers}
+    beside = [n for n, child in model.named_children() if n not in towers and _has_parameters(child)]
+    return _distinct(model, beside if layers else [])
+
+
+def attention_modules(model: Any) -> tuple[str, ...]:
+    """Attention of torch's own kind, which hands the weights of its linear layer to a kernel: quantised ones do not fit."""
+    return tuple(name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention))
 
 
 def pooler_modules(model: Any) -> tuple[str, ...]:

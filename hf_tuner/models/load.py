@@ -22,7 +22,14 @@ from hf_tuner.hub.reach import offline, require_hub, unreachable
 from hf_tuner.models.convnets import channels_last, sane_config, settle_norms
 from hf_tuner.models.fingerprint import base_fingerprint
 from hf_tuner.models.foreign import config_of, model_of, sketch_of, weights_of
-from hf_tuner.models.head import head_modules, new_modules, output_modules, pooler_modules
+from hf_tuner.models.head import (
+    attention_modules,
+    head_modules,
+    new_modules,
+    output_modules,
+    pooler_modules,
+    projection_modules,
+)
 from hf_tuner.models.labels import align_labels
 from hf_tuner.models.pooling import (
     can_pool,
@@ -143,17 +150,18 @@ def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
 
 
 def whole_head(model: Any, task: Any, fresh: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Modules that train in full: what is new, else the task's head and the pooler it reads through; a language model's
-    own output layer is none."""
+    """Modules that train in full: what is new, else the task's head and the pooler it reads through; the projections of a
+    model of two towers. A language model's own output layer is none."""
     if not task.new_head:
-        return fresh
+        return tuple(dict.fromkeys((*fresh, *projection_modules(model))))
     return tuple(dict.fromkeys((*(fresh or head_modules(model)), *(pooler_modules(model) if task.pools else ()))))
 
 
 def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
     """Modules that must stay out of quantisation: head, a language model's output layer, pooler, averaging block."""
     averaging = (layer_name(model),) if pooling else ()
-    return tuple(dict.fromkeys((*head_modules(model), *output_modules(model), *pooler_modules(model), *averaging)))
+    kept = (*head_modules(model), *output_modules(model), *pooler_modules(model), *projection_modules(model))
+    return tuple(dict.fromkeys((*kept, *attention_modules(model), *averaging)))
 
 
 def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:

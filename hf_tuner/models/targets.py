@@ -73,6 +73,11 @@ def is_within(name: str, parents: Sequence[str]) -> bool:
     return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
 
 
+def is_two_towers(model: Any) -> bool:
+    """Whether a model gives embeddings for pictures and for texts in one space, each by a tower of its own (CLIP)."""
+    return hasattr(model, "get_image_features") and hasattr(model, "get_text_features")
+
+
 def is_norm(module: nn.Module) -> bool:
     """A normalisation layer, and no module that merely has one in its name."""
     return "Norm" in type(module).__name__ and not _holds(module, (nn.Linear, *CONVOLUTIONS))
@@ -81,15 +86,17 @@ def is_norm(module: nn.Module) -> bool:
 def find_layers(model: Any) -> tuple[str, ...]:
     """Names of the transformer blocks, first to last; encoder blocks come before decoder blocks.
 
-    A text model that can also see keeps its vision tower out of this list.
+    A text model that can also see keeps its vision tower out of this list; of two towers that give embeddings for either,
+    both are in it, one of convolutions too.
     """
     root = backbone_name(model)
     stacks = list(_stacks(model.get_submodule(root), root, _reads(model, "text")))
-    if getattr(model, "main_input_name", None) == "input_ids":
+    both = is_two_towers(model)
+    if getattr(model, "main_input_name", None) == "input_ids" and not both:
         stacks = [s for s in stacks if "text" in s[1]] or stacks
     lists = [blocks for blocks, _ in stacks]
     with_linears = [b for b in lists if any(_holds(model.get_submodule(name), (nn.Linear, Conv1D)) for name in b)]
-    return tuple(name for group in _side_by_side(with_linears or lists) for name in group)
+    return tuple(name for group in _side_by_side((not both and with_linears) or lists) for name in group)
 
 
 def parts(model: Any) -> dict[str, tuple[str, ...]]:

@@ -42,6 +42,14 @@ NAMES = {
     "top5_accuracy": "top-5 accuracy",
     "mean_iou": "mean IoU",
     "mean_dice": "mean Dice",
+    "image_to_text_recall_at_1": "image→text recall@1",
+    "image_to_text_recall_at_5": "image→text recall@5",
+    "image_to_text_recall_at_10": "image→text recall@10",
+    "image_to_text_mrr": "image→text MRR",
+    "text_to_image_recall_at_1": "text→image recall@1",
+    "text_to_image_recall_at_5": "text→image recall@5",
+    "text_to_image_recall_at_10": "text→image recall@10",
+    "text_to_image_mrr": "text→image MRR",
 }
 ORDER = (
     "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
@@ -49,13 +57,16 @@ ORDER = (
     "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
     "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
     "mean_iou", "mean_dice", "mean_accuracy", "pixel_accuracy",
+    "mean_recall",
+    "image_to_text_recall_at_1", "image_to_text_recall_at_5", "image_to_text_recall_at_10", "image_to_text_mrr",
+    "text_to_image_recall_at_1", "text_to_image_recall_at_5", "text_to_image_recall_at_10", "text_to_image_mrr",
     "accuracy", "top5_accuracy", "micro_f1", "macro_f1", "weighted_f1", "subset_accuracy", "mcc", "pearson", "spearman",
     "average_precision", "roc_auc", "mse", "mae", "log_loss", "calibration_error",
 )  # fmt: skip
 """Metrics as people read them: the headline first."""
 LOWER_IS_BETTER = ("mse", "mae", "log_loss", "calibration_error", "hamming", "loss", "perplexity", "bits_per_byte")
 SPLITS = ("test", "validation", "train")
-BASELINES = ("majority", "copy", "lead", "before", "probe")
+BASELINES = ("majority", "chance", "copy", "lead", "before", "probe")
 """The one a run is set beside comes last."""
 NONE = "–"
 

@@ -15,24 +15,25 @@ def grouped(tokens: Mapping[str, list], sizes: Sequence[int]) -> dict[str, list]
         for name, rows in result.items():
             rows.append([list(ids) for ids in tokens[name][start : start + size]])
         start += size
-    result["length"] = [max(map(len, ids)) for ids in result["input_ids"]]
+    result["length"] = [max(map(len, ids), default=1) for ids in result["input_ids"]]
     return result
 
 
-def collate_groups(tokenizer: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+def collate_groups(tokenizer: Any, padded: int = 0) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
     """A function from encoded rows to one batch in which every text of every row is a line of its own.
 
     input_ids, attention_mask (and token_type_ids) [texts, tokens]; `place` [rows, columns] says which line a row's text
     is, ABSENT where it has none; `same` [texts] numbers equal texts alike; `labels` is what the rows have, each number or
-    list of them flat.
+    list of them flat. Texts are padded to `padded` tokens, 0: to the longest of the batch.
     """
     import torch
 
     keep = ("input_ids", "token_type_ids")
+    padding: dict[str, Any] = {"padding": "max_length", "max_length": padded} if padded else {}
 
     def batch(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         flat = {name: [ids for row in rows for ids in row[name]] for name in keep if name in rows[0]}
-        result = dict(tokenizer.pad(flat, return_tensors="pt"))
+        result = dict(tokenizer.pad(flat, return_tensors="pt", **padding))
         sizes = [len(row["input_ids"]) for row in rows]
         place = torch.full((len(rows), max(sizes)), ABSENT)
         start = 0

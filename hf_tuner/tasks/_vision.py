@@ -123,12 +123,20 @@ def pixels_of(
     processor: Any, augment: Callable[[Any, Mapping[str, Any]], Any] | None
 ) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
     """A function from rows to pixel values [rows, channels, height, width], augmented where rows are for training."""
+    inputs = inputs_of(processor, augment)
+    return lambda rows: inputs(rows)["pixel_values"]
 
-    def pixels(rows: Sequence[Mapping[str, Any]]) -> Any:
+
+def inputs_of(
+    processor: Any, augment: Callable[[Any, Mapping[str, Any]], Any] | None
+) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
+    """A function from rows to all tensors that an image processor makes of their pictures, as `pixels_of`."""
+
+    def inputs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         pictures = [decoded(row["image"]) for row in rows]
         if augment is None or "epoch" not in rows[0]:
-            return processor(pictures, return_tensors="pt")["pixel_values"]
+            return dict(processor(pictures, return_tensors="pt"))
         changed = [augment(picture, row) for picture, row in zip(pictures, rows, strict=True)]
-        return processor(changed, return_tensors="pt", do_resize=False, do_center_crop=False)["pixel_values"]
+        return dict(processor(changed, return_tensors="pt", do_resize=False, do_center_crop=False))
 
-    return pixels
+    return inputs

@@ -49,7 +49,7 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     said: list[str] = []
     if tokenizer_in(processor) is not None:
         lines["tokens"], facts["tokens"], said = tokens(run, task, processor, config, data["train"])
-        lines["tokenizer"], facts["tokenizer"] = _vocabulary(processor, config)
+        lines["tokenizer"], facts["tokenizer"] = _vocabulary(tokenizer_in(processor), config)
     if task.pictures:
         lines["processor"] = task.reads_as(processor)
     lines["disk"], facts["disk"] = disk(run, task, data["train"].num_rows)

@@ -16,9 +16,10 @@ from transformers import TrainingArguments
 
 from hf_tuner.console import say
 from hf_tuner.errors import EnvironmentFault
-from hf_tuner.evaluation.loop import batches_by_length, take, to_device
+from hf_tuner.evaluation.loop import batches_by_length, to_device
 from hf_tuner.faults import LESS_MEMORY, plainly
 from hf_tuner.machine import available, mapped
+from hf_tuner.training.batching import Rows
 from hf_tuner.training.plan import memory_bytes
 
 MOMENTS = 2
@@ -68,7 +69,9 @@ def _fits(arguments: TrainingArguments, model: Any, rows: Any, collate: Callable
             trained = [p for p in model.parameters() if p.requires_grad]
             copies = MOMENTS + (arguments.world_size > 1)  # several processes keep the gradients twice
             state = [torch.empty_like(p) for p in trained for _ in range(copies)]
-            inputs = to_device(collate(take(rows, index)), arguments.device)
+            inputs = to_device(
+                collate(Rows(rows).__getitems__(index.tolist())), arguments.device
+            )  # as training has them
             half = torch.bfloat16 if arguments.bf16 else torch.float16
             with torch.autocast(arguments.device.type, half, enabled=bool(arguments.bf16 or arguments.fp16)):
                 value = loss(model, inputs)
