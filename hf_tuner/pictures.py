@@ -68,6 +68,23 @@ def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
             raise UsageError(f"{name}: {_cause(source, error)}") from error
 
 
+def size_of(source: Path | bytes) -> tuple[int, int]:
+    """Width and height of a picture as a person sees it, from its header: nothing is decoded.
+
+    Raises UsageError for what is no picture.
+    """
+    name = str(source) if isinstance(source, Path) else "an image"
+    with _without_bomb_warning():
+        try:
+            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, PIXELS) as image:
+                width, height = image.size
+                return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
+        except _Refused as error:
+            raise UsageError(f"{name}: {error}") from error
+        except BROKEN as error:
+            raise UsageError(f"{name}: {_cause(source, error)}") from error
+
+
 def open_mask(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
     """The class ids [height, width] of a mask as int64: what the file stores, never colours.
 

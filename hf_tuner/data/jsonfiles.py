@@ -83,6 +83,9 @@ class _Builder:
             place = next(p for p, row in self.chunk if _has_surrogate(row.get(key)))
             self.fault(key, f'{place}: "{key}" holds half of a surrogate pair (\\ud800 to \\udfff), which is no text')
         except (pa.ArrowException, OverflowError, TypeError) as error:
+            if any(values) and all(isinstance(value, list | None) for value in values):
+                # Messages whose contents are texts here and lists of parts there: they are read from JSON as well.
+                return pa.array([None if value is None else json.dumps(value, ensure_ascii=False) for value in values])
             cause = " ".join(str(error).split())[:120]
             self.fault(key, f'{self.chunk[0][0]} or after: "{key}" holds values of mixed types ({cause})')
         return None

@@ -7,11 +7,12 @@ needed.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
 
 from hf_tuner.console import Progress, count
 from hf_tuner.data.box_folders import read_box_folder
@@ -19,13 +20,18 @@ from hf_tuner.data.image_folders import is_image_folder, picture_files
 from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
 from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
-from hf_tuner.pictures import Look, look_at, quiet_pillow, require_pillow
+from hf_tuner.pictures import SUFFIXES, Look, look_at, quiet_pillow, require_pillow
 
 AHEAD = 256
 """Pictures that are looked at together."""
 LISTED = 5
 Place = Callable[[str, int], str]
 """Split and row (from 0) in words: file and row."""
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is called like a picture."""
+    return path.suffix.lower() in SUFFIXES
 
 
 def picture_folder(folder: Path) -> tuple[dict[str, Dataset], list[str]] | None:
@@ -67,26 +73,36 @@ def undecoded(rows: Dataset) -> Dataset:
 
 
 def with_pictures(rows: Dataset, columns: Sequence[str], folder: Path | None) -> Dataset:
-    """The same rows, with columns that hold paths as pictures; paths are relative to `folder`.
+    """The same rows, with columns that hold paths (or lists of them) as pictures; paths are relative to `folder`.
 
     Raises UsageError for text that comes from elsewhere than this machine (`folder` None), and for a column that holds
     neither pictures nor paths.
     """
     for name in columns:
         feature = rows.features[name]
-        if isinstance(feature, Image):
+        item = getattr(feature, "feature", feature)  # of a list of pictures
+        several = item is not feature
+        if isinstance(item, Image):
             continue
-        stored = isinstance(feature, dict) and set(feature) == {"bytes", "path"}  # as JSON Lines hold it
-        if not stored and (not isinstance(feature, Value) or feature.dtype not in ("string", "large_string")):
+        stored = isinstance(item, dict) and set(item) == {"bytes", "path"}  # as JSON Lines hold it
+        texts = ("string", "large_string", *(("null",) if several else ()))
+        if not stored and (not isinstance(item, Value) or item.dtype not in texts):
             raise UsageError(f'column "{name}" holds {feature}; expected pictures, or paths of pictures')
         if folder is None:
             raise UsageError(f'column "{name}" holds text; paths are read for data on this machine only')
-        given = [value["path"] if stored and value else value for value in rows[name][:]]
-        paths = [{"bytes": None, "path": str(folder / text) if text else None} for text in given]
-        made = Dataset.from_dict({name: paths}, features=Features({name: Image(decode=False)}))
+        kind = List(Image(decode=False)) if several else Image(decode=False)
+        given = rows[name][:]
+        shown = [[_found(v, folder) for v in one or ()] if several else _found(one, folder) for one in given]
+        made = Dataset.from_dict({name: shown}, features=Features({name: kind}))
         place, rest = rows.column_names, rows.remove_columns(name)
         rows = concatenate_datasets([made, rest], axis=1).select_columns(place) if rest.column_names else made
     return rows
+
+
+def _found(value: Any, folder: Path) -> dict[str, Any]:
+    """A path, or what JSON Lines hold of a picture, as {"bytes", "path"}."""
+    data, path = (value.get("bytes"), value["path"]) if isinstance(value, Mapping) else (None, value)
+    return {"bytes": data, "path": str(folder / path) if path else None}
 
 
 def looked_at(
@@ -191,7 +207,7 @@ class Seen:
 def _looks(pool: ThreadPoolExecutor, rows: Dataset, name: str, progress: Progress) -> Iterator[Look]:
     for batch in rows.select_columns(name).iter(AHEAD):
         values: Mapping[str, Sequence[Any]] = batch
-        yield from pool.map(_look, values[name])
+        yield from pool.map(_look_at_all, values[name])
         progress.begun += len(values[name])
         progress.at(progress.begun, f"{progress.begun:,} pictures")
 
@@ -201,6 +217,17 @@ def _look(value: Mapping[str, Any] | None) -> Look:
         return Look(Path(), fault="no picture")
     data = value.get("bytes")
     return look_at(data if data is not None else Path(value["path"]))
+
+
+def _look_at_all(value: Any) -> Look:
+    """A look at a row's picture; of several, the first one's size, the first fault, and what all of them look like."""
+    if not isinstance(value, list):
+        return _look(value)
+    looks = [_look(one) for one in value]
+    bad = next((one for one in looks if one.fault), None)
+    if bad or not looks:
+        return bad or Look(Path())
+    return replace(looks[0], likeness=tuple(part for one in looks for part in one.likeness))
 
 
 def _name(look: Look) -> str:

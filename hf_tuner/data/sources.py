@@ -23,7 +23,7 @@ from hf_tuner import console
 from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
 from hf_tuner.data.inside import require_inside, saved_files
-from hf_tuner.data.picture_rows import picture_folder, undecoded
+from hf_tuner.data.picture_rows import is_picture, picture_folder, undecoded
 from hf_tuner.data.seals import sound
 from hf_tuner.data.splits import split_of
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
@@ -235,7 +235,8 @@ def _read_folder(path: Path, config: str | None, reading: Reading) -> Raw:
     mine = [p for p in mine if kind_of(p) != "text"] or mine  # notes beside tables are no data
     if not files:
         raise UsageError(f"{path} holds no data files; expected {', '.join(sorted(KINDS))}")
-    if not mine or any(p.suffix.lower() in (".jpg", ".jpeg", ".png") for p in files):
+    tables = any(kind_of(p) != "text" and p.stem.lower() != "metadata" for p in mine)  # which may name pictures
+    if not mine or (not tables and any(map(is_picture, files))):
         return _read_layout(path, None, reading)
     return _by_name(path, mine, files, reading)
 
@@ -252,7 +253,8 @@ def _by_name(folder: Path, mine: list[Path], files: list[Path], reading: Reading
     unnamed = groups.pop("", [])
     if unnamed and groups:
         reading.notes.append(f"left aside, no split in the name: {', '.join(p.name for p in unnamed[:5])}")
-    other = [p.name for p in files if p not in mine and p.suffix.lower() not in (".md", ".txt", ".py", "")]
+    known = (".md", ".txt", ".py", "")
+    other = [p.name for p in files if p not in mine and p.suffix.lower() not in known and not is_picture(p)]
     if other:
         reading.notes.append(f"left aside, not a kind that is read: {', '.join(other[:5])}")
     return _read_files(groups or {"train": unnamed}, reading, str(folder))

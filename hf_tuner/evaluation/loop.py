@@ -71,7 +71,7 @@ def _made(order: Iterator[tuple[np.ndarray, bool]], rows: Any, collate: Callable
     def make(index: np.ndarray, ours: bool) -> dict[str, Any] | None:
         return collate(take(rows, index)) if ours else None
 
-    if any(isinstance(feature, Image) for feature in rows.features.values()):
+    if any(isinstance(getattr(feature, "feature", feature), Image) for feature in rows.features.values()):
         return _ahead(order, make)
     return ((index, make(index, ours)) for index, ours in order)
 

@@ -28,7 +28,7 @@ def target_option() -> Any:
     """The field `target_modules`, as every weight adapter has it."""
     return option(
         "all-linear",
-        'Layers to adapt: "all-linear", "attention", "mlp", "language", "vision", module names, or a regex.',
+        'Layers to adapt: "all-linear", "attention", "mlp", "language", "vision", "both", module names, or a regex.',
     )
 
 

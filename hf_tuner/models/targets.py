@@ -44,8 +44,8 @@ def find_targets(model: Any, head: tuple[str, ...], wanted: str | Sequence[str] 
     """Sort the modules of a bare model into what methods work on.
 
     `head` names the modules that are trained in full; nothing in or below them is a target. `wanted` is "all-linear"
-    (the linear layers of the blocks), "attention", "mlp", "language" or "vision" (the part of them that reads or writes
-    text, or that sees), "none", leaf names ("q_proj,v_proj" or a list; old names are understood), or one regular
+    (the linear layers of the blocks), "attention", "mlp", "language", "vision" or "both" (the part of them that reads or
+    writes text, that sees, or both), "none", leaf names ("q_proj,v_proj" or a list; old names are understood), or one regular
     expression over full names. None means: whatever "all-linear" finds, even nothing.
 
     Raises UsageError when a name, the expression or the group matches nothing.
@@ -89,8 +89,7 @@ def find_layers(model: Any) -> tuple[str, ...]:
     A text model that can also see keeps its vision tower out of this list; of two towers that give embeddings for either,
     both are in it, one of convolutions too.
     """
-    root = backbone_name(model)
-    stacks = list(_stacks(model.get_submodule(root), root, _reads(model, "text")))
+    stacks = _parted(model)
     both = is_two_towers(model)
     if getattr(model, "main_input_name", None) == "input_ids" and not both:
         stacks = [s for s in stacks if "text" in s[1]] or stacks
@@ -101,12 +100,32 @@ def find_layers(model: Any) -> tuple[str, ...]:
 
 def parts(model: Any) -> dict[str, tuple[str, ...]]:
     """Names of the blocks that read or write text ("language"), and of those that only see ("vision")."""
-    root = backbone_name(model)
     found: dict[str, tuple[str, ...]] = {"language": (), "vision": ()}
-    for blocks, reads in _stacks(model.get_submodule(root), root, _reads(model, "text")):
-        part = "language" if "text" in reads else "vision"
-        found[part] = (*found[part], *blocks)
+    for blocks, reads in _parted(model):
+        part = "language" if "text" in reads else "vision" if "image" in reads or "video" in reads else ""
+        if part:  # what hears is neither
+            found[part] = (*found[part], *blocks)
     return found
+
+
+def _parted(model: Any) -> list[tuple[list[str], Any]]:
+    """Every outermost list of blocks of the backbone, with what it reads.
+
+    What transformers calls a model's encoder of images does see, whatever the sub-model says (Qwen2.5-VL's claims text).
+    """
+    root = backbone_name(model)
+    eyes = _eyes(model)
+    stacks = _stacks(model.get_submodule(root), root, _reads(model, "text"))
+    return [(blocks, ("image",) if is_within(blocks[0], eyes) else reads) for blocks, reads in stacks]
+
+
+def _eyes(model: Any) -> tuple[str, ...]:
+    """Name of the sub-model that transformers calls the encoder of images; empty when there is none."""
+    try:
+        found = model.get_encoder(modality="image")
+    except (AttributeError, TypeError):  # no model of transformers, or one whose encoder is that of its texts
+        return ()
+    return tuple(name for name, module in model.named_modules() if name and module is found)
 
 
 def _stacks(module: nn.Module, path: str, reads: Any) -> Iterator[tuple[list[str], Any]]:
@@ -241,6 +260,7 @@ def _select(
         "mlp": lambda: tuple(n for n in blocks if not _inside(model, n, ATTENTION)),
         "language": lambda: _below(parts(model)["language"], linears, convolutions),
         "vision": lambda: _below(parts(model)["vision"], linears, convolutions),
+        "both": lambda: _below((*parts(model)["language"], *parts(model)["vision"]), linears, convolutions),
     }
     if isinstance(wanted, str) and wanted in groups:
         return groups[wanted]() or _nothing(f'"{wanted}" finds no layer that an adapter can wrap', None, everything)
