@@ -31,6 +31,7 @@ _HOME = {
     "Preference": "tasks.preference",
     "SFT": "tasks.sft",
     "ImageClassification": "tasks.image_classification",
+    "ImageTextToText": "tasks.image_text_to_text",
     "SemanticSegmentation": "tasks.semantic_segmentation",
     "MaskedLM": "tasks.masked_lm",
     "MultipleChoice": "tasks.multiple_choice",

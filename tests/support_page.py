@@ -73,6 +73,8 @@ REFUSED: dict[tuple[str, str], str] = {
         ("contrastive-image-text", m): "prompt methods work on text models with a known head"
         for m in ("p-tuning", "prefix", "prompt")
     },
+    ("image-text-to-text", "head-only"): "has no head to train; use --method lora or full",
+    ("image-text-to-text", "lp-ft"): "no one state a row that a probe is fitted on",
     ("sentence-similarity", "head-only"): "has no head to train",
     ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",
 }

@@ -25,12 +25,12 @@ def encoded(task: Any, processor: Any, rows: Dataset, max_length: int, split: st
     """Encoded rows, packed where the task packs; the data's own columns are dropped."""
     encode = task.encode(processor, max_length)
     carried = [name for name in task.carried if name in rows.column_names]
-    plain = rows.remove_columns(carried) if set(carried) != set(rows.column_names) else _numbered(rows)
+    aside = [] if task.sees else carried
+    plain = rows.remove_columns(aside) if set(aside) != set(rows.column_names) else _numbered(rows)
 
     def made(cached: bool | None = None) -> Dataset:
-        return plain.map(
-            encode, batched=True, remove_columns=plain.column_names, desc=None, load_from_cache_file=cached
-        )
+        return plain.map(encode, batched=True, batch_size=100 if task.sees else 1000, remove_columns=plain.column_names,
+                         desc=None, load_from_cache_file=cached)  # fmt: skip
 
     with no_bars():
         ready = sound(made, lambda: made(False), "tokenised texts")

@@ -28,7 +28,7 @@ def exact_match(answer: str, expected: Sequence[str]) -> float:
 
 def f1(answer: str, expected: Sequence[str]) -> float:
     """The best harmonic mean of precision and recall of the answer's words over the expected ones."""
-    return max(_overlap(normalised(answer).split(), normalised(one).split()) for one in _known(expected))
+    return max(overlapping(normalised(answer).split(), normalised(one).split()) for one in _known(expected))
 
 
 def best_threshold(differences: np.ndarray, answered: np.ndarray, impossible: np.ndarray) -> tuple[float, float]:
@@ -67,7 +67,8 @@ def _known(expected: Sequence[str]) -> list[str]:
     return [one for one in expected if normalised(one)] or [""]
 
 
-def _overlap(given: list[str], wanted: list[str]) -> float:
+def overlapping(given: list[str], wanted: list[str]) -> float:
+    """F1 of two lists of words; 1 when both are empty."""
     if not given or not wanted:
         return float(given == wanted)
     same = sum((Counter(given) & Counter(wanted)).values())

@@ -50,9 +50,11 @@ NAMES = {
     "text_to_image_recall_at_5": "text→image recall@5",
     "text_to_image_recall_at_10": "text→image recall@10",
     "text_to_image_mrr": "text→image MRR",
+    "vqa_accuracy": "VQA accuracy",
+    "token_f1": "F1 of words",
 }
 ORDER = (
-    "f1", "precision", "recall", "exact_match", "f1_answerable", "f1_impossible",
+    "vqa_accuracy", "f1", "precision", "recall", "exact_match", "token_f1", "f1_answerable", "f1_impossible",
     "spearman_cosine", "pearson_cosine", "map", "map_50", "map_75",
     "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
     "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",

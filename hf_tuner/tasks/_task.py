@@ -118,14 +118,15 @@ class Task:
     pools: ClassVar[bool] = False
     """Whether the head reads one state a row, so that --pooling means something."""
     new_head: ClassVar[bool] = True
-    """Whether what lies outside the backbone is the task's own head, trained in full and saved beside an adapter; False
-    for language models, whose output layer is pretrained and stays."""
+    """Whether what lies outside the backbone is the task's own head, trained in full; language models have none."""
     processor: ClassVar[str] = "AutoTokenizer"
     """Auto class of what rows are read with: AutoTokenizer, AutoImageProcessor, or AutoProcessor for both."""
     carried: ClassVar[tuple[str, ...]] = ()
     """Canonical columns that reach `collate` as they are, such as {"bytes", "path"}; `convert` and `encode` see none."""
     pictures: ClassVar[tuple[str, ...]] = ()
     """Those of `carried` that hold pictures: each is decoded once before training to see that it is whole."""
+    sees: ClassVar[bool] = False
+    """Whether `encode` gets the columns of `carried` too: how many tokens a picture is may depend on its size."""
     batch_norm: ClassVar[str] = "eval"
     """What --batch-norm auto is, see `models.convnets`."""
     splits: ClassVar[bool] = False

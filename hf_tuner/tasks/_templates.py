@@ -62,15 +62,15 @@ class Encoded:
     """How often the token that ends a turn is learnt."""
 
 
-def dress(tokenizer: Any, choice: str) -> str:
+def dress(tokenizer: Any, choice: str, trial: Sequence[Mapping[str, Any]] = TRIAL) -> str:
     """Give the tokenizer its chat template, and make the token that ends a turn its end token; says what was done.
 
-    `choice` is "auto" (the model's own, else chatml or plain), a built-in name or a template. Raises UsageError when the
-    template cannot be used.
+    `choice` is "auto" (the model's own, else chatml or plain), a built-in name or a template; `trial` a conversation as the
+    template reads it, whose last answer is SPOKEN. Raises UsageError when the template cannot be used.
     """
     template, said = _chosen(tokenizer, choice)
     tokenizer.chat_template = template
-    end = _turn_end(tokenizer, template)
+    end = _turn_end(tokenizer, template, trial)
     if end is not None and end != tokenizer.eos_token_id:
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     if tokenizer.eos_token_id is None:
@@ -122,29 +122,50 @@ def encode(
     is covered ends with `chat.end`, which is learnt once. Raises UsageError when the template refuses a conversation or
     where the assistant speaks cannot be told.
     """
-    texts, spans = _located(tokenizer, chat, rows, loss_on)
+    texts, spans = located(tokenizer, chat, rows, loss_on)
     cut = [text[: limit * CHARACTERS_PER_TOKEN] for text in texts]
+    tokens = tokenised(tokenizer, cut)
+    return [
+        labelled(tokenizer, tokens, i, spans[i], (chat.end, loss_on == "all", (len(cut[i]), len(texts[i])), limit))
+        for i in range(len(cut))
+    ]
+
+
+def tokenised(tokenizer: Any, texts: list[str]) -> Any:
+    """The tokens of texts that are complete, with the characters they stand for. Raises UsageError for a slow tokenizer."""
     if not tokenizer.is_fast:
         raise UsageError("the tokenizer cannot say which characters a token stands for (it is a slow one): where the "
                          "assistant speaks is not found; use a model with a tokenizer.json")  # fmt: skip
-    tokens = tokenizer(cut, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    return [
-        _labelled(tokenizer, list(tokens["input_ids"][i]), _token_spans(tokens, i, spans[i], len(cut[i])),
-                  chat.end, (loss_on == "all", len(cut[i]) < len(texts[i]), limit))
-        for i in range(len(cut))
-    ]  # fmt: skip
+    return tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+
+
+def labelled(
+    tokenizer: Any, tokens: Any, row: int, spans: list[tuple[int, int]], how: tuple[int, bool, tuple[int, int], int]
+) -> Encoded:
+    """One of the texts that were `tokenised`, with labels where `spans` (characters) lie.
+
+    `how`: the token that ends a turn, whether everything is learnt, how many characters were tokenised of how many, and
+    how many tokens are kept.
+    """
+    end, everything, (read, length), limit = how
+    ids = list(tokens["input_ids"][row])
+    return _labelled(tokenizer, ids, _token_spans(tokens, row, spans, read), end, (everything, read < length, limit))
+
+
+def prompt_texts(tokenizer: Any, rows: Sequence[tuple[list[Message], str]]) -> list[str]:
+    """Texts up to where the assistant begins to answer, by the tokenizer's own template. Raises UsageError."""
+    own, special = _default(tokenizer.chat_template), chat_of(tokenizer).special
+    return _rendered(tokenizer, own, [_values(messages, tools, special, ask=True) for messages, tools in rows])
 
 
 def prompt_ids(tokenizer: Any, rows: Sequence[tuple[list[Message], str]]) -> list[list[int]]:
     """Token ids up to where the assistant begins to answer, by the tokenizer's own template. Raises UsageError."""
-    own, special = _default(tokenizer.chat_template), chat_of(tokenizer).special
-    values = [_values(messages, tools, special, ask=True) for messages, tools in rows]
-    texts = _rendered(tokenizer, own, values)
+    texts = prompt_texts(tokenizer, rows)
     return [list(ids) for ids in tokenizer(texts, add_special_tokens=False, return_attention_mask=False,
                                            verbose=False)["input_ids"]]  # fmt: skip
 
 
-def _located(
+def located(
     tokenizer: Any, chat: Chat, rows: Sequence[tuple[list[Message], list[Message], str]], loss_on: str
 ) -> tuple[list[str], list[list[tuple[int, int]]]]:
     """Texts of conversations and, in characters, the turns that are learnt."""
@@ -246,10 +267,10 @@ def _chosen(tokenizer: Any, choice: str) -> tuple[str, str]:
     return choice, "as given, saved with the tokenizer"
 
 
-def _turn_end(tokenizer: Any, template: str) -> int | None:
+def _turn_end(tokenizer: Any, template: str, trial: Sequence[Mapping[str, Any]]) -> int | None:
     """The special token that stands first behind an answer; None when the template ends turns with none."""
     special = tuple((k, str(v)) for k, v in tokenizer.special_tokens_map.items() if isinstance(v, str))
-    text = _rendered(tokenizer, template, [_values(TRIAL, "", special)])[0]
+    text = _rendered(tokenizer, template, [_values(trial, "", special)])[0]
     if SPOKEN not in text:
         raise UsageError("the chat template leaves out what the assistant says: nothing could be learnt from it")
     tail = tokenizer(text.rpartition(SPOKEN)[2], add_special_tokens=False)["input_ids"]

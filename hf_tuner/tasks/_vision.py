@@ -50,9 +50,9 @@ class PictureTask(Task):
 
 
 def picture_columns(
-    features: Mapping[str, Any], given: Mapping[str, str], names: Mapping[str, Sequence[str]]
+    features: Mapping[str, Any], given: Mapping[str, str], names: Mapping[str, Sequence[str]], picture: str = "image"
 ) -> dict[str, str]:
-    """Canonical name → column: as `given`, else by the `names` each goes by; the picture also by its type.
+    """Canonical name → column: as `given`, else by the `names` each goes by; the `picture` also by its type.
 
     Raises UsageError when there is no picture.
     """
@@ -62,13 +62,13 @@ def picture_columns(
         if name not in found and column is not None:
             found[name] = column
     kinds = [c for c, feature in features.items() if type(feature).__name__ == "Image" and c not in found.values()]
-    if "image" not in found and not kinds:
+    if picture not in found and not kinds:
         close = catalog.nearest("image", list(features))
         hint = f'; did you mean "{close}"?' if close else ""
-        others = ",".join(f"{name}=COLUMN" for name in names if name != "image")
+        others = ",".join(f"{name}=COLUMN" for name in names if name != picture)
         raise UsageError(f"no column with pictures or their paths; found: {', '.join(features)}{hint}\n"
-                         f"Name it: --columns image=COLUMN{',' if others else ''}{others}")  # fmt: skip
-    return {"image": kinds[0], **found} if "image" not in found else found
+                         f"Name it: --columns {picture}=COLUMN{',' if others else ''}{others}")  # fmt: skip
+    return {picture: kinds[0], **found} if picture not in found else found
 
 
 def columns_of(rows: Any) -> str:

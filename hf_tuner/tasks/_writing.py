@@ -64,23 +64,33 @@ class Writing(Task):
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """Ids of what was written [tokens] for each row, with the token that ends it when it ended."""
-        import numpy as np
-
-        end, pad = batch.pop("ends")
-        width = batch["input_ids"].shape[1]
-        known = getattr(model, "generation_config", None)
-        ends = {end} | set(np.atleast_1d(getattr(known, "eos_token_id", None) or [])) - {None}
-        written = model.generate(**batch, max_new_tokens=self.max_new_tokens, num_beams=self.num_beams, do_sample=False,
-                                 eos_token_id=sorted(map(int, ends - {None})) or None, pad_token_id=pad,
-                                 temperature=None, top_p=None, top_k=None)  # fmt: skip
-        rows = written.cpu().numpy()[:, width:] if written.shape[1] >= width else written.cpu().numpy()
-        return [_until(row, ends) for row in rows]
+        stops = batch.pop("ends")
+        return written(model, batch, stops, {"max_new_tokens": self.max_new_tokens, "num_beams": self.num_beams})
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """{"prediction": what was written, "finished": whether it ended by itself}."""
         texts = processor.batch_decode(kept, skip_special_tokens=True)
         return [{"prediction": text, "finished": len(ids) < self.max_new_tokens}
                 for text, ids in zip(texts, kept, strict=True)]  # fmt: skip
+
+
+def written(
+    model: Any, inputs: Mapping[str, Any], stops: tuple[int, int], search: Mapping[str, Any]
+) -> "list[np.ndarray]":
+    """Ids that the model goes on with [tokens] for each row of `inputs`, padded on the left, up to where it ended.
+
+    `stops` are the ids that end and pad, `search` what `generate` is told; the likeliest is written, nothing is drawn.
+    """
+    import numpy as np
+
+    end, pad = stops
+    width = inputs["input_ids"].shape[1]
+    known = getattr(model, "generation_config", None)
+    ends = {end} | set(np.atleast_1d(getattr(known, "eos_token_id", None) or [])) - {None}
+    ids = model.generate(**inputs, **search, do_sample=False, eos_token_id=sorted(map(int, ends - {None})) or None,
+                         pad_token_id=pad, temperature=None, top_p=None, top_k=None).cpu().numpy()  # fmt: skip
+    rows = ids[:, width:] if ids.shape[1] >= width else ids
+    return [_until(row, ends) for row in rows]
 
 
 def _until(row: "np.ndarray", ends: set) -> "np.ndarray":

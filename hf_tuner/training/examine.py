@@ -23,6 +23,8 @@ from hf_tuner.training.proofs import saved_bytes
 
 SAMPLE = 2_000
 """Rows whose tokens are counted."""
+SAMPLE_OF_PICTURES = 200
+"""Where a row's pictures decide about them: those lie in memory together."""
 MANY_CUT = 0.05
 """The share of rows cut past which it is a warning."""
 OPTIMIZER_BYTES = 8
@@ -70,11 +72,14 @@ def tokens(
     reserved = method.reserved_tokens(run.method_config) if hasattr(method, "reserved_tokens") else 0
     limit = max_length(run, processor, config) - reserved
     can = max_length(replace(run, max_length=None), processor, config) - reserved
-    picked = rows.select(range(0, len(rows), max(1, math.ceil(len(rows) / SAMPLE))))
+    most = SAMPLE_OF_PICTURES if task.sees else SAMPLE
+    picked = rows.select(range(0, len(rows), max(1, math.ceil(len(rows) / most))))
     # One more than the limit: what reaches it is cut. Nothing longer is ever tokenised.
     encode = task.encode(processor, limit if task.splits else limit + 1)
     lengths = np.array(
-        encode({n: picked[n][:] for n in picked.column_names if n != "label" and n not in task.carried})["length"]
+        encode({n: picked[n][:] for n in picked.column_names if n != "label" and (task.sees or n not in task.carried)})[
+            "length"
+        ]
     )
     cut = int((lengths > limit).sum())
     half, most = (int(min(v, limit)) for v in np.percentile(lengths, [50, 95]))
