@@ -43,12 +43,26 @@ def main(words: Sequence[str]) -> None:
     run = flags.parse([*given, *(["--columns", seen.columns] if seen.columns else [])], {})
     kind = task_class(run.task)
     data = load_data(run, kind)
-    write_text(target, commented(run, data, kind.from_data(data, run)))
+    write_text(target, commented(run, data, kind.from_data(data, run), _rate(run, kind, data)))
     say(f"wrote {target}\n  run it:  hf-tuner {seen.method} --config {target}")
 
 
-def commented(run: Any, data: Any, task: Any) -> str:
-    """A run.yaml with what was found in comments, and the settings people change most."""
+def _rate(run: Any, kind: Any, data: Any) -> tuple[str, str]:
+    """The learning rate and where it comes from, as `plan` tells; a model that is not at hand leaves the number out."""
+    from hf_tuner.errors import TunerError
+    from hf_tuner.models.processors import load_task
+    from hf_tuner.training.plan import learning_rate, on_meta
+
+    try:
+        task = load_task(run, kind, data)
+        rate, why = learning_rate(run, task, on_meta(run, task))
+    except TunerError:
+        return "null", "by method and model size, see `hf-tuner plan`"
+    return f"{rate:g}", why
+
+
+def commented(run: Any, data: Any, task: Any, rate: tuple[str, str]) -> str:
+    """A run.yaml with what was found in comments, and the settings people change most; `rate` and why it is that."""
     from hf_tuner.flags import own_flags
 
     rows = ", ".join(f"{split} {len(part):,}" for split, part in data.items())
@@ -66,7 +80,7 @@ def commented(run: Any, data: Any, task: Any) -> str:
         "# training (every field of transformers.TrainingArguments works here)",
         "# num_train_epochs: 3        # default: about 400 updates, 1 to 5 passes",
         "# per_device_train_batch_size: 32",
-        "# learning_rate: 1.0e-4      # default: by method and model size",
+        f"# learning_rate: {rate[0]:<10} # default: {rate[1]}",
         "",
     ]
     chosen = {"task": run.task, "method": run.method, "loss": run.loss, "optimizer": run.optimizer}

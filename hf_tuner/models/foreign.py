@@ -3,17 +3,22 @@
 Nothing else in the package calls `from_pretrained` or `from_config` on what it did not write itself.
 """
 
+import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import NotASafetensorsRepoError
 from transformers import AutoConfig
 from transformers.utils.hub import cached_file
 
 from hf_tuner.errors import ArtifactError, TunerError
+from hf_tuner.hub.client import api
 from hf_tuner.hub.faults import HUB_ERRORS
 from hf_tuner.models import safety
 from hf_tuner.models.templates import render_all
@@ -151,6 +156,41 @@ def weights_of(source: str, commit: str | None) -> list[Path]:
     if missing:
         raise ArtifactError(f"{source} is incomplete: {missing[0]} is missing; download or copy it again")
     return [path for path in found if path]
+
+
+def gaps_of(sketch: Any, source: str, commit: str | None) -> list[str]:
+    """Names of a sketched model's weights that a checkpoint does not bring, or brings in another size.
+
+    Found as when the weights are read, but without reading them: the heads of the files are enough.
+    """
+    held = {name: torch.empty(shape, device="meta") for name, shape in shapes_of(source, commit).items()}
+    _, info = type(sketch).from_pretrained(None, config=copy.deepcopy(sketch.config), state_dict=held, device_map="meta",
+                                           ignore_mismatched_sizes=True, output_loading_info=True)  # fmt: skip
+    return missing_in(info)
+
+
+def missing_in(info: Mapping[str, Any]) -> list[str]:
+    """Names that loading reports as missing or of another size."""
+    return sorted(info["missing_keys"]) + [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
+
+
+def shapes_of(source: str, commit: str | None) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every weight of a checkpoint; of one on the Hub that is not here, only the heads are fetched."""
+    if Path(source).is_dir() or any(_is_here(source, name, commit) for name in (WHOLE, safety.INDEX)):
+        shapes: dict[str, tuple[int, ...]] = {}
+        for path in weights_of(source, commit):
+            with safety.opened(path) as file:
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no dict
+        return shapes
+    try:
+        found = api().get_safetensors_metadata(source, revision=commit)
+    except NotASafetensorsRepoError as error:
+        raise OSError(f"{source} does not appear to have a file named {WHOLE}") from error
+    return {name: tuple(one.shape) for file in found.files_metadata.values() for name, one in file.tensors.items()}
+
+
+def _is_here(source: str, name: str, commit: str | None) -> bool:
+    return isinstance(try_to_load_from_cache(source, name, revision=commit), str)
 
 
 def _file(source: str, name: str, commit: str | None) -> Path | None:

@@ -16,23 +16,31 @@ def align_labels(model: Any, head: tuple[str, ...], known: Any, task: Any) -> bo
     `known` is the checkpoint's own configuration. Loading with the caller's `id2label` would silently swap classes
     when the same names come in another order.
     """
-    names = list(task.label_names)
-    old = [str((known.id2label or {}).get(i, "")) for i in range(len(known.id2label or {}))]
+    names, old = list(task.label_names), _known_names(known)
+    if knows_other_classes(known, task):
+        _restart(model, head)
+        say(f"  head      the checkpoint's head was trained for other classes ({', '.join(old[:5])} …); it starts anew")
+        return True
+    position = {name.strip().lower(): i for i, name in enumerate(old)}
+    order = [position.get(name.strip().lower(), -1) for name in names]
+    if order != list(range(len(order))) and -1 not in order:
+        _reorder(model, head, order)
+        say(
+            f"  head      the checkpoint knows these classes in another order; its rows were reordered: {', '.join(names)}"
+        )
+    return False
+
+
+def knows_other_classes(known: Any, task: Any) -> bool:
+    """Whether the head of a checkpoint (by its configuration) was trained for classes that are not the task's."""
+    names, old = list(task.label_names), _known_names(known)
     if not names or old == names or all(GENERIC.match(n) for n in old):
         return False
-    position = {name.strip().lower(): i for i, name in enumerate(old)}
-    wanted = [name.strip().lower() for name in names]
-    if sorted(position) == sorted(wanted):
-        order = [position[name] for name in wanted]
-        if order != list(range(len(order))):
-            _reorder(model, head, order)
-            say(
-                f"  head      the checkpoint knows these classes in another order; its rows were reordered: {', '.join(names)}"
-            )
-        return False
-    _restart(model, head)
-    say(f"  head      the checkpoint's head was trained for other classes ({', '.join(old[:5])} …); it starts anew")
-    return True
+    return sorted({n.strip().lower() for n in old}) != sorted(n.strip().lower() for n in names)
+
+
+def _known_names(known: Any) -> list[str]:
+    return [str((known.id2label or {}).get(i, "")) for i in range(len(known.id2label or {}))]
 
 
 def _reorder(model: Any, head: tuple[str, ...], order: list[int]) -> None:

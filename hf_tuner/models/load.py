@@ -21,7 +21,7 @@ from hf_tuner.hub.pins import pin
 from hf_tuner.hub.reach import offline, require_hub, unreachable
 from hf_tuner.models.convnets import channels_last, sane_config, settle_norms
 from hf_tuner.models.fingerprint import base_fingerprint
-from hf_tuner.models.foreign import config_of, model_of, sketch_of, weights_of
+from hf_tuner.models.foreign import config_of, gaps_of, missing_in, model_of, sketch_of, weights_of
 from hf_tuner.models.head import (
     attention_modules,
     head_modules,
@@ -30,7 +30,7 @@ from hf_tuner.models.head import (
     pooler_modules,
     projection_modules,
 )
-from hf_tuner.models.labels import align_labels
+from hf_tuner.models.labels import align_labels, knows_other_classes
 from hf_tuner.models.pooling import (
     can_pool,
     freeze_mean,
@@ -119,8 +119,7 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
     model, missing = read_weights(run, task, sketch, extra)
     if pooling:
         write_mean(model)
-        missing = [key for key in missing if f".{layer_name(model)}." not in f".{key}"]
-    fresh = new_modules(model, missing)
+    fresh = new_modules(model, _without_mean(model, pooling, missing))
     if not fresh and task.new_head and align_labels(model, head_modules(model), known, task):
         fresh = head_modules(model)
     head = whole_head(model, task, fresh)
@@ -147,6 +146,28 @@ def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
         refuse(run.pooling, model)
         return model, False
     return sketch_of(auto, one_more_layer(config), where[0], where), True
+
+
+def expected_new(run: Run, task: Any, sketch: Any, pooling: bool) -> tuple[str, ...] | None:
+    """What will be new in a sketched model once its weights are read, from the heads of their files.
+
+    None when these cannot be reached. Raises ArtifactError as reading them would.
+    """
+    source, commit = located(run)
+    less_noise()
+    try:
+        with hub_errors("model", source, commit):
+            missing = gaps_of(sketch, source, commit)
+    except EnvironmentFault:
+        return None
+    fresh = new_modules(sketch, _without_mean(sketch, pooling, missing))
+    anew = not fresh and task.new_head and knows_other_classes(load_config(run), task)
+    return head_modules(sketch) if anew else fresh
+
+
+def _without_mean(model: Any, pooling: bool, missing: list[str]) -> list[str]:
+    """Missing keys without those of the averaging block, which no checkpoint brings."""
+    return [key for key in missing if not pooling or f".{layer_name(model)}." not in f".{key}"]
 
 
 def whole_head(model: Any, task: Any, fresh: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -177,8 +198,7 @@ def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tup
     settle_quantized(model)
     leave_out(model, task)
     align(model)
-    other_size = [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]]
-    return model, sorted(info["missing_keys"]) + other_size
+    return model, missing_in(info)
 
 
 def align(model: Any) -> None:

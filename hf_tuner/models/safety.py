@@ -25,6 +25,7 @@ __all__ = [
     "check_templates",
     "clean_config",
     "inspect",
+    "opened",
     "read_json",
     "refuse_code",
     "require_plausible",
@@ -305,19 +306,26 @@ def require_plausible(sketch: Any, weights: Iterable[Path], source: str) -> None
 
     The rest would be made up, in memory: a vocabulary of 400 million rows, a table of 10^12 positions.
     """
-    from safetensors import SafetensorError, safe_open
-
     held = 0
     for path in weights:
-        try:
-            with safe_open(path, framework="numpy") as file:
-                held += sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError) as error:
-            raise ArtifactError(f"{path} is damaged ({error}); restore it from a copy") from error
+        with opened(path) as file:
+            held += sum(prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - not a dict
     described = sum(t.numel() for t in (*sketch.parameters(), *sketch.buffers()))
     if described > 2 * held + ROOM:
         raise ArtifactError(f"config.json of {source} describes a model of {described:,} numbers, its weights hold {held:,}: "
                             "they do not belong together")  # fmt: skip
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, open. Raises ArtifactError when it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); restore it from a copy") from error
 
 
 @functools.cache

@@ -123,8 +123,12 @@ def settle_rate(run: Run, arguments: TrainingArguments, explained: float) -> Non
     was asked for stays.
     """
     if run.training.get("learning_rate") is None:
-        factor = FROM_NOISE - (FROM_NOISE - 1) * explained
-        arguments.learning_rate = float(f"{arguments.learning_rate * factor:.2g}")
+        arguments.learning_rate = further(arguments.learning_rate, explained)
+
+
+def further(rate: float, explained: float) -> float:
+    """A method's rate for a head that explains so much from the start."""
+    return float(f"{rate * (FROM_NOISE - (FROM_NOISE - 1) * explained):.2g}")
 
 
 def effective(arguments: TrainingArguments) -> dict[str, Any]:

@@ -162,8 +162,6 @@ def size(amount: float) -> str:
 
 def _sizes(run: Run, task: Any) -> tuple[int, int] | None:
     """Bytes of what is saved, and the number of weights that train, from shapes alone; None where shapes are not enough."""
-    if not task.new_head and getattr(catalog.load("methods", run.method), "TRAINED_BY_WAY_IN", False):
-        return None  # whether there is a new head is known when the weights are read
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is to be said is said when the model is made

@@ -11,13 +11,14 @@ from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.console import count, duration, say, table
 from hf_tuner.data.load import load_data
-from hf_tuner.models.load import bare_model, sketch_model, whole_head
+from hf_tuner.models.load import bare_model, expected_new, sketch_model, whole_head
 from hf_tuner.models.pooling import freeze_mean, layer_name
 from hf_tuner.models.processors import load_processor, load_task, max_length
 from hf_tuner.models.restore import task_class
 from hf_tuner.models.targets import find_targets
-from hf_tuner.training.arguments import training_arguments
+from hf_tuner.training.arguments import further, training_arguments
 from hf_tuner.training.proofs import saved_bytes, trainable_table
+from hf_tuner.training.way_in import explained_before
 
 SAMPLE = 500
 CHARACTERS_PER_TOKEN = 4.0
@@ -38,16 +39,29 @@ def plan(run: Run) -> str:
     facts = [
         ("rows", ", ".join(f"{s} {count(len(rows))}" for s, rows in data.items())),
         ("tokens per row", f"{tokens:.0f} on average, {longest} at most in the rows looked at"),
-        (
-            "learning rate",
-            f"{arguments.learning_rate:g} for {run.method} at {count(model.tuner_notes['parameters'])} parameters",
-        ),
+        ("learning rate", "{:g} {}".format(*learning_rate(run, task, model))),
         ("will be saved", f"{saved_bytes(model, saves) / 1e6:.1f} MB ({saves})"),
         *[(f"memory: {name}", f"{value / 1e9:.2f} GB") for name, value in memory.items()],
         ("compute", f"{flops:.1e} floating-point operations"),
         ("time here", f"about {duration(flops / speed)} of training (this machine: {speed / 1e9:.0f} GFLOP/s)"),
     ]
     return f"\n{trainable_table(model)}\n\n{table(('plan', ''), facts)}"
+
+
+def learning_rate(run: Run, task: Any, model: Any) -> tuple[float, str]:
+    """The rate that training will have, and why; `model` is that of `on_meta`."""
+    notes, given = model.tuner_notes, run.training.get("learning_rate")
+    if given is not None:
+        return float(given), "as given"
+    plain = catalog.load("methods", run.method).learning_rate(notes["parameters"])
+    usual = f"for {run.method} at {count(notes['parameters'])} parameters"
+    explained = explained_before(run, task, bool(notes["new_head"]))
+    if explained == 1.0:
+        return plain, usual
+    noise = f"{usual} and a new head"
+    return further(
+        plain, 0.0
+    ), noise if explained == 0.0 else f"{noise}; down to {plain:g} where frozen features know the task"
 
 
 def memory_bytes(model: Any, batch: int, tokens: int) -> dict[str, float]:
@@ -96,16 +110,22 @@ def on_meta(run: Run, task: Any) -> Any:
     if getattr(settings, "init_lora_weights", "default") not in ("default", "gaussian"):
         settings = replace(settings, init_lora_weights="default")  # the others need the weights themselves
     model, pooling = sketch_model(run, task)
+    fresh = expected_new(run, task, model, pooling)
     with torch.device("meta"):
         averaging = (layer_name(model),) if pooling else ()
-        head = whole_head(model, task)
+        head = whole_head(model, task, fresh or ())
         targets = find_targets(model, (*head, *averaging), getattr(settings, "target_modules", None))
         parameters = sum(p.numel() for p in model.parameters())
         targets = replace(targets, layers=tuple(name for name in targets.layers if name not in averaging))
         adapted = method.adapt(model, settings, targets)
         if averaging and method.SAVES == "adapter":
             freeze_mean(adapted, averaging[0])
-    adapted.tuner_notes = {"head": head, "new_head": head, "targets": targets, "parameters": parameters}
+    adapted.tuner_notes = {
+        "head": head,
+        "new_head": head if fresh is None else fresh,
+        "targets": targets,
+        "parameters": parameters,
+    }
     return adapted
 
 

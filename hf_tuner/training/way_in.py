@@ -56,7 +56,7 @@ def way_in(run: Run, task: Any, model: Any, collate: Callable, data: dict[str, A
         _met(run, task, model, collate, data["train"])
     method = catalog.load("methods", run.method)
     new_head = bool(model.tuner_notes["new_head"])
-    start = 0.0 if new_head else 1.0
+    start = start_of(new_head)
     if not task.probes:
         if new_head and task.label_names:
             start_at(model, _shares(task, data["train"]))
@@ -105,6 +105,18 @@ def _met(run: Run, task: Any, model: Any, collate: Callable, rows: Any) -> None:
     device = bare_model(model).device
     meet(model, (to_device(collate(take(few, part)), device) for part in parts), task.outputs)
     say(f"  norms     statistics of {len(few):,} rows of train")
+
+
+def start_of(new_head: bool) -> float:
+    """How much a head explains that no probe has set: nothing when it is new."""
+    return 0.0 if new_head else 1.0
+
+
+def explained_before(run: Run, task: Any, new_head: bool) -> float | None:
+    """What `WayIn.explained` will be; None where the probe will tell."""
+    if task.probes and wants_probe(run, catalog.load("methods", run.method), new_head):
+        return None
+    return start_of(new_head)
 
 
 def _shares(task: Any, rows: Any) -> np.ndarray:
