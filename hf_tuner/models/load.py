@@ -138,6 +138,7 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
 def sketch_model(run: Run, task: Any) -> tuple[Any, bool]:
     """The classifier on the meta device, before its weights are there; and whether it gets an averaging block."""
     config = sane_config(load_config(run, **task.config_options()))
+    task.require_model(config, run.model)
     auto, where = getattr(transformers, task.auto_model), located(run)
     model = sketch_of(auto, config, where[0], where)
     if not task.pools or not wants_mean(run.pooling, *where):

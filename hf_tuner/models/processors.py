@@ -35,6 +35,8 @@ def load_processor(run: Run, task: Any = None) -> Any:
     ArtifactError when the model comes without the files.
     """
     source, commit = located(run)
+    if task is not None and type(task).require_model is not Task.require_model:
+        task.require_model(load_config(run), run.model)
     kind = getattr(task, "processor", "AutoTokenizer")
     what, files, word = NEEDED[kind]
     if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in files):

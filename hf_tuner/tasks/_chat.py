@@ -8,6 +8,7 @@ from hf_tuner.config import Run
 from hf_tuner.console import count
 from hf_tuner.tasks import _conversations as conversations
 from hf_tuner.tasks import _templates as templates
+from hf_tuner.tasks._models import require_decoder
 from hf_tuner.tasks._task import Findings, Task, Usage, settings_of
 from hf_tuner.tasks._writing import Writing
 
@@ -50,6 +51,10 @@ class ChatTask(Task):
         """The task with the settings of the run; a template file is read here. Raises UsageError when it is not there."""
         settings = settings_of(cls, run)
         return cls(**{**settings, "chat_template": templates.template_text(settings["chat_template"])})
+
+    def require_model(self, config: Any, model: str) -> None:
+        """Raise UsageError for a model that is no decoder."""
+        require_decoder(config, model, self.name)
 
     def dress(self, processor: Any) -> str:
         """Give the tokenizer the chat template, and the token that ends a turn as its end."""

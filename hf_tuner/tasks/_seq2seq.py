@@ -12,6 +12,7 @@ from hf_tuner.config import Run, option
 from hf_tuner.console import count, say, warn
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._language import few_rows, sums, token_losses
+from hf_tuner.tasks._models import sees_both_ways
 from hf_tuner.tasks._packing import bare_model
 from hf_tuner.tasks._pairs import audit_pairs
 from hf_tuner.tasks._reading import Reading, decoded_bytes, text_of
@@ -360,15 +361,13 @@ def _require_writer(config: Any, run: Run) -> None:
     """Raise UsageError for a model that reads only, such as BERT."""
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     )
 
     kind, both = config.model_type, getattr(config, "is_encoder_decoder", False)
     if getattr(config, "auto_map", None):
         return  # code of its own says what it can
-    reads_only = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
     can = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES if both else MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-    if kind not in can or (reads_only and not both):
+    if kind not in can or sees_both_ways(config):
         raise UsageError(f"--model {run.model}: {kind} reads texts but does not write any; take a model with a decoder "
                          "(T5, BART, Marian, NLLB …) or one that writes on (Llama, Qwen, GPT …)")  # fmt: skip

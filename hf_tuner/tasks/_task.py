@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hf_tuner import catalog
 from hf_tuner.config import Run
-from hf_tuner.errors import UsageError
+from hf_tuner.tasks._settings import setting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,6 +178,12 @@ class Task:
         """
         return self
 
+    def require_model(self, config: Any, model: str) -> None:
+        """Raise UsageError when a model, by its configuration, cannot do the task; asked before anything else of it is read.
+
+        `model` is what the user calls it.
+        """
+
     def prepare(self, rows: Any) -> Any:
         """Rows of another data set in the terms of this (saved) task, such as class ids by name."""
         return rows
@@ -327,7 +332,7 @@ class Task:
         `predict`. Raises UsageError for a setting that it does not have, or a value of another kind.
         """
         known = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: _setting(name, value, known) for name, value in settings.items()})
+        return replace(self, **{name: setting(name, value, known) for name, value in settings.items()})
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> "list[Drawn]":
         """Pictures for the report's page: worst answers, boxes, overlays."""
@@ -375,21 +380,6 @@ def at_one(measures: Measures) -> dict[str, float]:
 
     weights = np.ones((1, measures.rows))
     return {name: float(score(weights)[0]) for name, score in measures.scores.items()}
-
-
-def _setting(name: str, value: Any, known: Mapping[str, Any]) -> Any:
-    """A setting's value in the kind of its present one; words of a command line are read as such."""
-    if name not in known:
-        plain = [n for n, present in known.items() if isinstance(present, int | float | str)]
-        raise UsageError(catalog.unknown("setting", name, plain))
-    kind = type(known[name])
-    if isinstance(value, str) and kind in (bool, int, float):
-        try:
-            value = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
-        except (ValueError, KeyError) as error:
-            what = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
-            raise UsageError(f"{name}={value}: expected {what}, such as {known[name]}") from error
-    return value
 
 
 def _tuples(value: Any) -> Any:

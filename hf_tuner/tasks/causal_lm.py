@@ -8,6 +8,7 @@ from hf_tuner.config import Run, option
 from hf_tuner.console import count
 from hf_tuner.tasks import _language as language
 from hf_tuner.tasks import _packing as packing
+from hf_tuner.tasks._models import require_decoder
 from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage, settings_of
 from hf_tuner.tasks._writing import Writing
 
@@ -69,6 +70,10 @@ class CausalLM(Task):
     def audit(cls, data: Mapping[str, Any], run: Run) -> Findings:
         """How much text there is."""
         return language.looked_over(data)
+
+    def require_model(self, config: Any, model: str) -> None:
+        """Raise UsageError for a model that is no decoder."""
+        require_decoder(config, model, self.name)
 
     def suit(self, model: Any, max_length: int) -> "CausalLM":
         """With the way in which this model keeps packed texts apart."""

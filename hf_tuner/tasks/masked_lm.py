@@ -11,6 +11,7 @@ from hf_tuner.tasks import _language as language
 from hf_tuner.tasks import _packing as packing
 from hf_tuner.tasks._filling import MARK, Filling
 from hf_tuner.tasks._masking import Masking, words_of
+from hf_tuner.tasks._models import require_encoder
 from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage, settings_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ class MaskedLM(Task):
     def audit(cls, data: Mapping[str, Any], run: Run) -> Findings:
         """How much text there is."""
         return language.looked_over(data)
+
+    def require_model(self, config: Any, model: str) -> None:
+        """Raise UsageError for a model that is no encoder."""
+        require_encoder(config, model, self.name)
 
     def suit(self, model: Any, max_length: int) -> "MaskedLM":
         """With the way in which this model keeps packed texts apart."""

@@ -46,6 +46,7 @@ def examine(run: Run, task: Any, processor: Any, data: Any) -> Any:
     require_output(run.folder)
     require_cache()
     config = load_config(run)
+    task.require_model(config, run.model)
     check_vocabulary(tokenizer_in(processor), config)
     lines = {}
     said: list[str] = []
