@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
+from hf_tuner.data.texts import as_read, as_strings
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._task import Measures, Task
 
@@ -118,3 +120,25 @@ def test_predict_does_not_look_at_answers(task: str, row: dict[str, Any]) -> Non
     kind = catalog.task_class(task)
     made = task_columns(Dataset.from_list([row]), kind.__new__(kind), None, answers=False)
     assert made.num_rows == 1 and not set(kind.targets) & set(made.column_names)
+
+
+def test_words_and_messages_are_measured_and_shown_as_they_are_read(tmp_path: Path, capsys: Any) -> None:
+    """Not as Python prints a list of them."""
+    words = [{"tokens": ["blue", "harbour"], "tags": ["O", "B-X"]}, {"tokens": ["a", "b"], "tags": ["O", "B-X"]}]
+    talk = [{"messages": [{"role": "user", "content": f"ask {n}"}, {"role": "assistant", "content": f"say {n}"}]}
+            for n in range(2)]  # fmt: skip
+    for task, rows, half, shown in (("token-classification", words, 12, "blue harbour"), ("sft", talk, 10, "ask 0")):
+        folder = write(tmp_path / task, train=rows, test=rows[:1])
+        loaded(task, folder)
+        told = capsys.readouterr()
+        assert f"longest {half}" in told.out
+        assert f'such a row of test is "{shown}"' in told.err
+
+
+def test_rows_that_differ_in_a_role_or_a_cut_are_no_repeats() -> None:
+    """What is shown alike is still told apart."""
+    lists = pa.array([["a b"], ["a", "b"]])
+    assert as_strings(lists, as_read).to_pylist() == ["a b", "a b"]
+    assert len(set(as_strings(lists).to_pylist())) == 2
+    said = [{"role": "assistant", "content": None, "more": '{"tool_calls": 1}'}, {"role": "user", "content": "yes"}]
+    assert as_read(said) == '{"tool_calls": 1}\nyes'

@@ -1,6 +1,6 @@
 """What one pass over the texts shows: how long they are, which repeat, which stand in two splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,7 @@ def _look(rows: Dataset, texts: list[str], progress: Progress, before: int) -> _
     labelled = "label" in rows.column_names
     for start, arrays in store.batches(rows, [*texts, "label"] if labelled else texts):
         here = slice(start, start + len(arrays[texts[0]]))
-        for name, array in ((name, as_strings(arrays[name])) for name in texts):
+        for name, array in ((name, as_strings(arrays[name], as_read)) for name in texts):
             seen.sizes[here] += pc.fill_null(pc.utf8_length(array), 0).to_numpy(zero_copy_only=False)
             seen.zeros += pc.sum(pc.match_substring(array, "\x00")).as_py() or 0
             if name == "text":
@@ -114,11 +114,22 @@ def _look(rows: Dataset, texts: list[str], progress: Progress, before: int) -> _
     return seen
 
 
-def as_strings(array: pa.Array) -> pa.Array:
-    """Lists and objects by their text, so that equal ones are equal."""
+def as_strings(array: pa.Array, as_text: Callable[[Any], str] = str) -> pa.Array:
+    """Lists and objects by `as_text`; by Python's own print of them only equal ones are equal."""
     if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
         return array
-    return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.large_string())
+    return pa.array([None if value is None else as_text(value) for value in array.to_pylist()], pa.large_string())
+
+
+def as_read(value: Any) -> str:
+    """What a person reads of a value: words with spaces between, messages by what they say, a line each."""
+    if isinstance(value, Mapping):
+        return as_read(
+            value.get("content") or value.get("more") or ("" if "content" in value else list(value.values()))
+        )
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return (" " if all(isinstance(one, str) for one in value) else "\n").join(map(as_read, value))
+    return "" if value is None else str(value)
 
 
 def _check_conflicts(found: "Audit", train: _Texts, texts: int) -> None:
@@ -137,7 +148,7 @@ def _check_leak(found: "Audit", split: str, rows: np.ndarray, column: str, fail:
     if not len(rows):
         return
     total = found.data[split].num_rows
-    shown = " ".join(str(found.data[split][int(rows[0])][column]).split())
+    shown = " ".join(as_read(found.data[split][int(rows[0])][column]).split())
     shown = shown if len(shown) <= 50 else shown[:49] + "…"
     said = f"{split}: {count(len(rows))} of {count(total)} rows ({share(len(rows) / total)}) stand in train too"
     if fail:
