@@ -11,6 +11,7 @@ from hf_tuner.config import Run
 from hf_tuner.data.files import kind_of, read_file
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
+from hf_tuner.tasks._labels import Labels
 from hf_tuner.tasks.token_classification import TokenClassification
 
 
@@ -126,3 +127,26 @@ def test_split_without_words_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "test.jsonl", [{"words": ["a", "b"], "tags": ["B-X", "O"]}])
     with pytest.raises(UsageError, match=r'test: no column "tokens" \(tokens\), as train has; found: words, tags'):
         load(tmp_path)
+
+
+def test_tags_that_a_model_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """With how often they come and what becomes of them, also where the model knows others."""
+    task = TokenClassification(labels=Labels("single", ("O", "B-PER", "I-PER"), ""))
+    tags = [["B-PER", "I-PER", "O", "B-GPE"], ["B-GPE", "I-GPE", "O", "LAW"], ["O", "B-PER", "O", "O"]]
+    task.prepare(Dataset.from_dict({"tags": tags}))
+    said = capsys.readouterr().err
+    assert (
+        "entities that the model does not know: GPE (2); they stay in the scores, each as one that was not found"
+        in said
+    )
+    assert "tags that mark no entity (B-, I-): LAW (1); they are read as O" in said
+    task.prepare(Dataset.from_dict({"tags": tags[2:]}))
+    assert capsys.readouterr().err == ""
+    with pytest.raises(UsageError, match=r"none of the tags of these rows \(PER\).*marks \(B-, I-\)"):
+        task.prepare(Dataset.from_dict({"tags": [["PER", "O"]]}))
+
+
+def test_plain_tags_that_a_model_does_not_know_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    task = TokenClassification(labels=Labels("single", ("NOUN", "VERB"), ""))
+    task.prepare(Dataset.from_dict({"tags": [["NOUN", "X", "X"]]}))
+    assert "tags that the model does not know: X (2)" in capsys.readouterr().err

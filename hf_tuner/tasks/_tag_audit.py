@@ -1,9 +1,11 @@
 """What a look at tags shows: which entities there are and how many, what was repaired, what training never sees."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hf_tuner.console import warn
+from hf_tuner.errors import UsageError
 from hf_tuner.tasks._tags import MARK, OUTSIDE, bio, is_marked, marking
 from hf_tuner.tasks._task import Findings
 
@@ -41,11 +43,37 @@ def tag_findings(data: Mapping[str, Any]) -> Findings:
     for split in counted:
         new = {name: n for name, n in counted[split].items() if name not in counted["train"]}
         if split != "train" and new and counted["train"]:
-            listed = ", ".join(f"{name} ({n:,})" for name, n in Counter(new).most_common(SHOWN))
             found.warnings.append(
-                f"{split}: {len(new)} kinds of {what} never seen in train, which cannot be found: {listed}"
+                f"{split}: {len(new)} kinds of {what} never seen in train, which cannot be found: {_listed(Counter(new))}"
             )
     return found
+
+
+def require_known(rows: list[list[str]], names: Sequence[str], marked: bool) -> None:
+    """Say which tags of rows a model with tags `names` (`marked`: in BIO) does not know, and what becomes of them.
+
+    Raises UsageError when it knows none of them: the rows are of another task.
+    """
+    found = _count(rows, marked)
+    known = {name[2:] if marked else name for name in names} - {"", OUTSIDE}
+    bare = Counter(tag for row in rows for tag in row if marked and tag != OUTSIDE and not MARK.fullmatch(tag))
+    new = Counter({name: n for name, n in found.items() if name not in known})
+    if (found or bare) and len(new) == len(found):
+        raise UsageError(
+            f"none of the tags of these rows ({', '.join(sorted({*found, *bare})[:SHOWN])}) is among those of the model "
+            f"({', '.join(sorted(known)[:SHOWN])}); give rows with the same names" + " and marks (B-, I-)" * bool(bare)
+        )
+    if new:
+        what = "kinds of entities" if marked else "tags"
+        warn(
+            f"{what} that the model does not know: {_listed(new)}; they stay in the scores, each as one that was not found"
+        )
+    if bare:
+        warn(f"tags that mark no entity (B-, I-): {_listed(bare)}; they are read as {OUTSIDE}")
+
+
+def _listed(names: Counter[str]) -> str:
+    return ", ".join(f"{name} ({n:,})" for name, n in names.most_common(SHOWN)) + ", …" * (len(names) > SHOWN)
 
 
 def _count(rows: list[list[str]], marked: bool) -> Counter[str]:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run, option
-from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels
 from hf_tuner.tasks._named import Named
-from hf_tuner.tasks._tag_audit import tag_findings
+from hf_tuner.tasks._tag_audit import require_known, tag_findings
 from hf_tuner.tasks._tag_layouts import tag_layout
 from hf_tuner.tasks._tags import OUTSIDE, bio, is_marked, marking, ordered, words_of
 from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Usage
@@ -93,18 +92,9 @@ class TokenClassification(Named):
         return tag_findings(data)
 
     def prepare(self, rows: Any) -> Any:
-        """The same rows. Raises UsageError when their tags have nothing to do with the model's."""
+        """The same rows; tags that the model does not know are said. Raises UsageError when it knows none of them."""
         if "tags" in rows.column_names:
-            found = {tag[2:] if self.marked else tag for row in rows["tags"][:] for tag in self.plain(row)} - {
-                "",
-                OUTSIDE,
-            }
-            known = {name[2:] if self.marked else name for name in self.label_names} - {"", OUTSIDE}
-            if found and not found & known:
-                raise UsageError(
-                    f"none of the tags of these rows ({', '.join(sorted(found)[:8])}) is among those of the model "
-                    f"({', '.join(sorted(known)[:8])}); give rows with the same names"
-                )
+            require_known(rows["tags"][:], self.label_names, self.marked)
         return rows
 
     @property
