@@ -64,6 +64,14 @@ def test_evaluate_refuses_labels_the_model_does_not_know(run: Path, tmp_path: Pa
     assert done.returncode == 2 and 'did you mean "sport"' in done.stderr
 
 
+def test_evaluate_calls_a_file_by_its_name(run: Path, tmp_path: Path) -> None:
+    rows = write_rows(tmp_path / "fresh.csv", 12)
+    done = command("evaluate", run, "--dataset", rows)
+    assert done.returncode == 0 and "12 rows of fresh.csv" in done.stdout
+    (tmp_path / "bad.csv").write_text("text,label\nrain,weather\nball,sprot\n")
+    assert f"{tmp_path / 'bad.csv'}: " in command("evaluate", run, "--dataset", tmp_path / "bad.csv").stderr
+
+
 def test_check_names_row_and_cure_and_exits_2(tmp_path: Path) -> None:
     data = tmp_path / "train.csv"
     data.write_text("text,label\nrain,a\n,b\nball,b\nsun,a\n")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import command
 from datasets import Dataset
 from tiny_tasks.preference import write_pairs
 from tiny_tasks.sft import make_tiny_llama
@@ -18,6 +20,7 @@ from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.evaluate import evaluate
+from hf_tuner.evaluation.reference import still
 from hf_tuner.models.foreign import tokenizer_of
 from hf_tuner.tasks._conversations import text_of
 from hf_tuner.tasks._task import RowError
@@ -261,6 +264,31 @@ def test_a_saved_adapter_is_measured_beside_its_base(trained: Any) -> None:
     _, _, scores = evaluate(folder)
     assert set(scores) == set(report.metrics["test"]) and next(iter(scores)) == "margin"
     assert scores["margin"]["value"] == pytest.approx(report.metrics["test"]["margin"]["value"], rel=1e-5)
+    assert scores["margin"]["base"] == 0 and scores["accuracy"]["base"] == 0.5
+    before = report.baselines["before"]["test"]["chosen_logp"]["value"]
+    assert scores["chosen_logp"]["base"] == pytest.approx(before, rel=1e-5)
+    shown = [line.split() for line in command("evaluate", folder).stdout.splitlines()]
+    assert ["metric", "value", "95", "%", "interval", "base"] in shown
+    assert next(line for line in shown if line[0] == "margin")[-1] == "0.0000"
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_first_loss_is_that_of_a_model_set_beside_itself(bf16: bool, setup: Any, tmp_path: Path) -> None:
+    """ln 2, in bf16 too (to what its rounding does in batches of another make-up), and with dropout in the configuration."""
+    shutil.copytree(setup[0] / "model", tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
+    finetune("preference", model=str(tmp_path / "model"), dataset=str(setup[0] / "data"), output_dir=str(tmp_path / "run"),
+             max_steps=1, bf16=bf16, verify=False, per_device_train_batch_size=4)  # fmt: skip
+    first = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert first["loss"] == pytest.approx(math.log(2), abs=3e-4 if bf16 else 1e-6)
+
+
+def test_dropout_goes_but_that_of_an_adapter() -> None:
+    model = torch.nn.ModuleDict({"drop": torch.nn.Dropout(0.1), "lora_dropout": torch.nn.Dropout(0.2)})
+    model.attention_dropout = 0.3
+    assert still(model) and (model["drop"].p, model["lora_dropout"].p, model.attention_dropout) == (0.0, 0.2, 0.0)
+    assert not still(model)
 
 
 @pytest.mark.parametrize("loss", ["kto", "simpo"])

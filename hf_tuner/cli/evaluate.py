@@ -22,7 +22,14 @@ def main(words: Sequence[str]) -> None:
     split, rows, scores = evaluate(seen.run, dataset=seen.dataset, dataset_config=seen.dataset_config, split=seen.split,
                                    columns=seen.columns, batch_size=seen.batch_size)  # fmt: skip
     say(f"{seen.run} on {rows:,} rows of {split}")
-    say(table(("metric", "value", "95 % interval"), [(n, _number(s["value"]), _range(s)) for n, s in scores.items()]))
+    beside = any("base" in score for score in scores.values())
+    heads = ("metric", "value", "95 % interval", *(["base"] if beside else []))
+    say(
+        table(
+            heads,
+            [(n, _number(s["value"]), _range(s), _number(s.get("base")))[: len(heads)] for n, s in scores.items()],
+        )
+    )
     if seen.output:
         from pathlib import Path
 

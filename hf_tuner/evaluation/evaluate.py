@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.data.rows import read_rows, task_columns
@@ -16,15 +18,18 @@ from hf_tuner.plain_yaml import read_yaml
 
 def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str | None = None, split: str | None = None,
              columns: str | None = None, batch_size: int = 64) -> tuple[str, int, dict[str, Any]]:  # fmt: skip
-    """Split name, number of rows, and {metric: {value, low, high}} of a saved run.
+    """Name of the split or file, number of rows, and {metric: {value, low, high}} of a saved run.
 
+    Where the model is set beside its base, each metric also has `base`, what that reaches.
     Raises UsageError for rows whose labels the model does not know.
     """
     saved = restore(run)
     folder, task = saved.folder, saved.task
     if dataset:
         name, raw = read_rows(dataset, config=dataset_config, split=split)
-        rows, where = task_columns(raw, task, columns, answers=True), f"{dataset} ({name})"
+        alone = split is None and Path(dataset).expanduser().is_file()  # its rows are called "train" for want of a name
+        name = Path(dataset).name if alone else name
+        rows, where = task_columns(raw, task, columns, answers=True), dataset if alone else f"{dataset} ({name})"
     else:
         given = data_settings(folder, task)
         data = load_data(given, type(task))
@@ -41,7 +46,11 @@ def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str
         ready = with_base(task, saved.model, ready, task.collate(saved.processor), batch_size)
     except UsageError as error:  # a label that the model does not know
         raise UsageError(f"{where}: {error}") from error
-    return name, len(rows), measured(task, task.readable(kept, saved.processor), ready, rows)
+    scores = measured(task, task.readable(kept, saved.processor), ready, rows)
+    if "reference" in ready.column_names:
+        base = task.quick([np.array(row) for row in ready.with_format(None)["reference"][:]], ready, rows)
+        scores = {metric: {**score, "base": base.get(metric)} for metric, score in scores.items()}
+    return name, len(rows), scores
 
 
 def data_settings(folder: Path, task: Any) -> Run:

@@ -7,19 +7,50 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
+import torch
+
 from hf_tuner.console import count, say
 from hf_tuner.evaluation.loop import keep_outputs
 
 
-def with_start(task: Any, model: Any, ready: Mapping[str, Any], collate: Callable, batch_size: int) -> dict[str, Any]:
+def with_start(task: Any, model: Any, ready: Mapping[str, Any], collate: Callable, arguments: Any) -> dict[str, Any]:
     """Encoded rows of every split with a column "reference": what the task keeps of the model before its first update.
 
-    Rows of a task that refers to nothing come back as they are.
+    Rows of a task that refers to nothing come back as they are. A model that is set beside itself must begin where it is
+    set: training rows are read in the precision of training (what is measured is in float32, as ever), and nothing is
+    dropped at random while training but where the method's own settings say so.
     """
     if not task.refers:
         return dict(ready)
-    say(f"  reference what the model says of {count(sum(map(len, ready.values())))} rows before it is trained")
-    return {split: _beside(task, model, rows, collate, batch_size) for split, rows in ready.items()}
+    said = f"what the model says of {count(sum(map(len, ready.values())))} rows before it is trained"
+    say(f"  reference {said}" + ("; it trains without its dropout, to be set beside that" if still(model) else ""))
+    batch, half = arguments.per_device_eval_batch_size, torch.bfloat16 if arguments.bf16 else torch.float16
+    result = {}
+    for split, rows in ready.items():
+        as_trained = split == "train" and bool(arguments.bf16 or arguments.fp16)
+        with torch.autocast(arguments.device.type, half, enabled=as_trained):
+            result[split] = _beside(task, model, rows, collate, batch)
+    return result
+
+
+def still(model: Any) -> bool:
+    """Switch off what a model drops at random, in its modules and not in its configuration; whether there was any.
+
+    The dropout of an adapter's own matrices stays: they start with no effect.
+    """
+    found = False
+    for name, module in model.named_modules():
+        if "lora_dropout" in name:
+            continue
+        own = [key for key, value in vars(module).items() if isinstance(value, float) and value and _drops(key, module)]
+        for key in own:
+            setattr(module, key, 0.0)
+        found |= bool(own)
+    return found
+
+
+def _drops(name: str, module: Any) -> bool:
+    return "drop" in name or (name == "p" and isinstance(module, torch.nn.modules.dropout._DropoutNd))
 
 
 def with_base(task: Any, model: Any, ready: Any, collate: Callable, batch_size: int) -> Any:

@@ -152,7 +152,7 @@ def _untrained(
         start = way_in(run, task, model, rows.collate, rows.ready, rows.processor)
     before = _keep(task, model, rows.collate, rows.ready, arguments) if task.before else {}
     before = _readable(task, before, rows.processor)
-    ready = with_start(task, model, rows.ready, rows.collate, arguments.per_device_eval_batch_size)
+    ready = with_start(task, model, rows.ready, rows.collate, arguments)
     return start, {"before": before, "probe": start.logits}, replace(rows, ready=ready)
 
 
