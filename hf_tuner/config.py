@@ -49,7 +49,7 @@ class Run:
     )
 
     dataset: str = option(
-        "", 'Hub id, file or folder ("name:config", "name#500" for a sample, "name@revision"; "demo").'
+        "", 'Hub id, file or folder ("name:config", "name#500" for a sample of every split, "name@revision"; "demo").'
     )
     dataset_config: str | None = option(None, "Configuration of a Hub dataset.")
     eval_dataset: str | None = option(None, "A file or id that holds the rows to measure on (the test split).")

@@ -285,11 +285,12 @@ def test_minus_one_that_train_knows_is_a_class(tmp_path: Path) -> None:
 
 
 def test_a_sample_keeps_order_and_shares(tmp_path: Path) -> None:
-    """`name#20` draws by class, in the rows' order, from the training split only."""
+    """`name#20` draws by class, in the rows' order, from every split that has more."""
     write(tmp_path / "train.csv", table(100))
+    write(tmp_path / "validation.csv", table(10, 400))
     write(tmp_path / "test.csv", table(30, 200))
     data = load(f"{tmp_path}#20")
-    assert sizes(data) == {"train": 20, "test": 30}
+    assert sizes(data) == {"train": 20, "validation": 10, "test": 20}
     assert data["train"]["label"][:].count("pos") == 10
     order = [int(text.split()[1]) for text in data["train"]["text"]]
     assert order == sorted(order)

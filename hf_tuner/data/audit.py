@@ -29,7 +29,8 @@ class Audit:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    """rows, dropped, classes (name → training rows), unused (classes a split lacks), characters (p50, p95, max),
+    """rows, dropped, held_out (splits made of rows of train),
+    classes (name → training rows), unused (classes a split lacks), characters (p50, p95, max),
     duplicates in train, conflicts (texts of train with more than one label), leaked (rows of a split that stand in
     train), and examples (rows quoted, for the screen only:
     warnings are published with the run, rows are not)."""
@@ -196,6 +197,9 @@ def _check_unseen(found: Audit, labels: Labels, counts: Mapping[str, Counter[str
         text = f'{split}: {len(unseen)} label{plural} of column "{column}" never seen in train: {listed}{more}'
         if labels.raw == "places" and set(unseen) <= set(labels.names):
             found.warnings.append(f"{text}; the model cannot learn them, their rows count as measured")
+        elif split in found.facts.get("held_out", ()):
+            found.errors.append(f"{text}; hf-tuner itself held these rows out of train. A label needs rows enough to be learnt and "
+                                "measured: leave such rows out, add more, or give rows to measure with --eval-dataset")  # fmt: skip
         else:
             found.errors.append(f"{text}; add such rows to train, leave them out, or mend the spelling")
 

@@ -1,5 +1,6 @@
 """Rows of tasks whose columns need more than finding: recognise the layout, convert row by row, name the bad ones."""
 
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -30,14 +31,21 @@ def has_layout(task: type) -> bool:
     return own is not None and own.__func__ is not Task.layout.__func__  # type: ignore[attr-defined]
 
 
-def layout_of(rows: Dataset, task: type, given: str | None, settings: Any = None) -> Layout:
-    """The layout of rows, with what --columns and the task's settings say. Raises UsageError when none fits."""
+def layout_of(rows: Dataset, task: type, given: str | None, settings: Any = None,
+              faults: Mapping[str, str] = types.MappingProxyType({})) -> Layout:  # fmt: skip
+    """The layout of rows, with what --columns and the task's settings say.
+
+    Raises UsageError when none fits, with the `faults` of columns that could not be read.
+    """
     first = list(islice(iter(rows), LOOKED_AT))
     names = [name for name in rows.column_names if name != ROW]
     asked = parse_columns(given, names, list(getattr(task, "columns")))  # noqa: B009 - declared by convention
     features = {name: feature for name, feature in rows.features.items() if name != ROW}
     said = getattr(task, "asked")(settings)  # noqa: B009
-    return getattr(task, "layout")(features, [{k: r[k] for k in names} for r in first], {**said, **asked})  # noqa: B009
+    try:
+        return getattr(task, "layout")(features, [{k: r[k] for k in names} for r in first], {**said, **asked})  # noqa: B009
+    except UsageError as error:
+        raise UsageError("\n".join([*faults.values(), *([str(error)] if names else [])])) from error
 
 
 def arranged(rows: Dataset, task: Task, given: str | None, *, answers: bool = True) -> Dataset:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -19,10 +18,12 @@ from hf_tuner.data.columns import also_possible, describe, match_columns
 from hf_tuner.data.files import Reading
 from hf_tuner.data.image_folders import is_image_folder
 from hf_tuner.data.layouts import ROW, convert, has_layout, layout_of
+from hf_tuner.data.meant import right_task
 from hf_tuner.data.picture_rows import Seen, looked_at, with_pictures
 from hf_tuner.data.sources import Raw, Source, parse, read
 from hf_tuner.data.streams import Stream, read_stream, require_streamable
 from hf_tuner.data.texts import TEXTS, check_texts, without_leaks
+from hf_tuner.data.told import also, labels_lines, tell
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._labels import Labels, by_name, labels_of
 from hf_tuner.tasks._task import Layout
@@ -54,7 +55,7 @@ def load_data(run: Run, task: type) -> DatasetDict:
         **({"revision": raw.revision} if raw.revision else {}),
         **({"streamed": True} if rest is not None else {}),
     }
-    _tell({"data": raw.origin, **lines}, checked, raw.notes + notes)
+    tell({"data": raw.origin, **lines}, checked, raw.notes + notes)
     return checked.data
 
 
@@ -66,19 +67,23 @@ def _matched(
     run: Run, task: type, raw: Raw, chosen: Mapping[str, Dataset], numbers: "_Numbers", notes: list[str]
 ) -> Loaded:
     """Rows of a task whose columns need only finding."""
-    columns = match_columns(_names(raw, chosen["train"]), task, run.columns)
+    with right_task(run.task, _names(raw, chosen["train"]), run.columns):
+        columns = match_columns(_names(raw, chosen["train"]), task, run.columns)
     rows = {name: _project(split, columns, raw, name, notes) for name, split in chosen.items()}
     if run.eval_dataset:
         rows["test"] = _measured(run, task, columns, numbers, notes)
     first = _whole_rows(splits.labelled(_same_classes(rows), notes), run, columns, numbers)
     data = _completed(dict(first.data), run, task, notes)
+    first.facts["held_out"] = [
+        s for s in data if s not in first.data or (s == "validation" and splits.share_of(run.eval_split))
+    ]
     labels, checked = _checked(data, run, columns, first)
     others = also_possible(_names(raw, chosen["train"]), task, columns)
 
     def later(rows: Dataset, before: int) -> Dataset:
         return clean({"train": _project(rows, columns, raw, "train", [])}, drop_empty=True).data["train"]
 
-    return checked, {"columns": describe(columns) + _also(others), **_labels_lines(labels, checked)}, columns, later
+    return checked, {"columns": describe(columns) + also(others), **labels_lines(labels, checked)}, columns, later
 
 
 def _arranged(
@@ -88,7 +93,8 @@ def _arranged(
     for text in raw.faults.values():
         notes.append(text)
     errors: list[str] = []
-    layout = layout_of(chosen["train"], task, run.columns, run.task_config)
+    with right_task(run.task, _names(raw, chosen["train"]), run.columns):
+        layout = layout_of(chosen["train"], task, run.columns, run.task_config, raw.faults)
     pictures: Sequence[str] = getattr(task, "pictures", ())
     chosen = _with_columns(chosen, layout.columns, getattr(task, "targets"), notes)  # noqa: B009
 
@@ -196,10 +202,10 @@ def _require_answers(task: type, rows: Mapping[str, Dataset]) -> None:
 
 def _completed(rows: dict[str, Dataset], run: Run, task: type, notes: list[str]) -> DatasetDict:
     """Sampled, with what is held out of train, and without leaks, as the run asks."""
-    size = parse(run.dataset, run.dataset_config).sample
-    if size:
-        rows["train"] = splits.sample(rows["train"], size, run.seed)
-        notes.append(f"a sample of {console.count(rows['train'].num_rows)} training rows, seed {run.seed}")
+    if size := parse(run.dataset, run.dataset_config).sample:
+        own = [split for split in rows if split != "test" or not run.eval_dataset]
+        rows |= {split: splits.sample(rows[split], size, run.seed) for split in own}
+        notes.append(f"a sample of at most {console.count(size)} rows of every split, seed {run.seed}")
     data = splits.complete(rows, run, notes)
     texts = getattr(task, "texts", TEXTS)
     return without_leaks(data, notes, texts) if run.drop_leaked and texts else data
@@ -337,53 +343,6 @@ def _refuse(errors: list[str]) -> None:
     if errors:
         more = [f"… and {len(errors) - MOST_ERRORS} more"] if len(errors) > MOST_ERRORS else []
         raise UsageError("\n".join([*errors[:MOST_ERRORS], *more]))
-
-
-def _also(others: Mapping[str, list[str]]) -> str:
-    pairs = [f"{name}={column}" for name, columns in others.items() for column in columns]
-    return f" (also possible: --columns {', '.join(pairs[:3])})" if pairs else ""
-
-
-def _labels_lines(labels: Labels | None, checked: Audit) -> dict[str, str]:
-    """What the labels are and how many rows each class has."""
-    if labels is None:
-        return {}
-    classes = checked.facts.get("classes")
-    return {"labels": labels.note, **({"classes": _sizes(classes)} if classes else {})}
-
-
-def _tell(lines: Mapping[str, str], checked: Audit, notes: list[str]) -> None:
-    """Print what was found: where from, which columns, how many rows, what labels, how long texts are."""
-    first = {name: lines[name] for name in ("data", "columns") if name in lines}
-    rows = ", ".join(f"{split} {console.count(rows.num_rows)}" for split, rows in checked.data.items())
-    shown = {**first, "rows": rows, **{name: text for name, text in lines.items() if name not in first}}
-    sizes = checked.facts.get("characters")
-    if sizes:
-        shown["repeats"] = _repeats(checked.facts)
-        shown["texts"] = "half up to {p50:,} characters, 95 % up to {p95:,}, longest {max:,}".format(**sizes)
-    for name, text in shown.items():
-        console.say(f"{name:<9} {text}")
-    for note in dict.fromkeys(notes):
-        console.say(f"{'note':<9} {note}")
-    for warning in (*checked.warnings, *checked.facts.get("examples", [])):
-        console.warn(warning)
-
-
-def _sizes(classes: Mapping[str, int]) -> str:
-    """How many training rows the classes have."""
-    ordered = sorted(classes.items(), key=lambda pair: -pair[1])
-    if len(ordered) <= 6:
-        return ", ".join(f"{name} {console.count(n)}" for name, n in ordered)
-    (most, top), (least, low) = ordered[0], ordered[-1]
-    return f"{console.count(low)} ({least}) to {console.count(top)} ({most}) rows each"
-
-
-def _repeats(facts: Mapping[str, Any]) -> str:
-    """How many rows repeat others, and how many evaluation rows stand in train."""
-    again = f"{console.count(facts['duplicates'])} in train" if facts["duplicates"] else "none in train"
-    leaked = [f"{console.count(n)} of {split} stand in train" for split, n in facts["leaked"].items() if n]
-    clean = [split for split, n in facts["leaked"].items() if not n]
-    return "; ".join([again, *leaked, *([f"no row of {' or '.join(clean)} stands in train"] if clean else [])])
 
 
 @contextmanager

@@ -10,21 +10,28 @@ from hf_tuner.data.columns import match_columns
 from hf_tuner.data.files import Reading
 from hf_tuner.data.layouts import arranged, has_layout
 from hf_tuner.data.sources import Raw, parse, read
-from hf_tuner.data.splits import named, part
+from hf_tuner.data.splits import named, part, sample
 from hf_tuner.errors import UsageError
+
+SEED = 42
+"""Of the sample that "name#500" asks for, where there is no run that has a seed."""
 
 
 def read_rows(name: str, *, config: str | None = None, split: str | None = None, encoding: str | None = None,
               separator: str | None = None) -> tuple[str, Dataset]:  # fmt: skip
-    """Split name and all columns of what `name` holds: the split asked for, else test, validation, or the only one.
+    """Split name and all columns of what `name` holds: the split asked for, else test, validation, or the only one; of
+    "name#500" a sample of so many rows.
 
     Raises UsageError for a split that is not there.
     """
-    raw: Raw = read(parse(name, config), Reading(encoding, separator))
+    source = parse(name, config)
+    raw: Raw = read(source, Reading(encoding, separator))
     for note in raw.notes:
         warn(note)
     chosen = split or named(raw.splits, "test") or named(raw.splits, "validation") or next(iter(raw.splits))
     rows = part(raw.splits, split, "split") if split else raw.splits[chosen]
+    if source.sample:
+        rows = sample(rows, source.sample, SEED)
     rows.tuner_folder = raw.folder  # where paths of pictures begin
     return chosen, rows
 

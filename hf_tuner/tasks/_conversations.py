@@ -49,6 +49,8 @@ def conversation_layout(
     chat = given.get("messages") or ("" if asked else _named([n for n in names if _is_chat(first, n)], MESSAGES))
     if not chat and not asked and "prompt" not in names:
         chat = next((name for name in names if _is_chat(first, name)), "")
+    if not chat and not asked and not _fits(names):
+        chat = _named(names, MESSAGES)  # no row of it holds a conversation: each says so itself
     if chat:
         shared = any("from" in message for message in _first_chat(first, chat))
         kind = "ShareGPT conversations" if shared else "chat messages"
@@ -206,16 +208,23 @@ def _pair(names: Sequence[str], given: Mapping[str, str]) -> tuple[str, str, str
             given["prompt"],
             given.get("completion") or _named(names, COLUMNS["completion"]),
         )
-    for both in (True, False):
-        for kind, asks, answers in PAIRS:
-            prompt, completion = _named(names, asks), given.get("completion") or _named(names, answers)
-            if prompt and completion != prompt and (completion or not both):
-                return kind, prompt, completion
+    if found := _fits(names, given.get("completion", "")):
+        return found
     raise UsageError(
         f"no conversations in these columns: {', '.join(names)}; expected messages (a list of role and content), "
         "conversations (from and value), prompt and completion, instruction and output, or question and answer. "
         "--columns prompt=COLUMN,completion=COLUMN says which"
     )
+
+
+def _fits(names: Sequence[str], completion: str = "") -> tuple[str, str, str] | None:
+    """The first of PAIRS that has its columns, else one that has what is asked; `completion` is given."""
+    for both in (True, False):
+        for kind, asks, answers in PAIRS:
+            prompt, answer = _named(names, asks), completion or _named(names, answers)
+            if prompt and answer != prompt and (answer or not both):
+                return kind, prompt, answer
+    return None
 
 
 def _named(names: Iterable[str], wanted: Sequence[str]) -> str:

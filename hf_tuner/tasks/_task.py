@@ -105,6 +105,8 @@ class Task:
     """The Hub's name of the task: `pipeline_tag` of the card."""
     columns: ClassVar[Mapping[str, tuple[str, ...]]]
     """Canonical column → names it goes by, in order of preference."""
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Names of columns that together tell rows of this task, to name it where another was asked for."""
     optional: ClassVar[tuple[str, ...]] = ()
     targets: ClassVar[tuple[str, ...]] = ("label",)
     """Canonical columns that hold answers: not needed to predict."""

@@ -41,6 +41,7 @@ class CausalLM(Task):
     """Documents as pieces of a block's length; every token but the first of a document is learnt exactly once."""
 
     name: ClassVar[str] = "causal-lm"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     pipeline: ClassVar[str] = "text-generation"
     columns: ClassVar[Mapping[str, tuple[str, ...]]] = language.COLUMNS

@@ -48,6 +48,7 @@ class ImageClassification(Classifier, PictureTask):
     """What an image classifier reads, which head it wears, how pictures become pixels and logits become answers."""
 
     name: ClassVar[str] = "image-classification"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "label"),)
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     pipeline: ClassVar[str] = "image-classification"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {

@@ -46,6 +46,7 @@ class MaskedLM(Task):
     """Documents as pieces of a block's length; hidden words are drawn anew in every epoch, for measuring always the same."""
 
     name: ClassVar[str] = "masked-lm"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (("text",),)
     auto_model: ClassVar[str] = "AutoModelForMaskedLM"
     pipeline: ClassVar[str] = "fill-mask"
     columns: ClassVar[Mapping[str, tuple[str, ...]]] = language.COLUMNS

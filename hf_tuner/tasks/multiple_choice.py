@@ -24,6 +24,13 @@ class MultipleChoice(Task):
     """The prompt is read with each choice; the model gives each pair a number, and the largest is chosen."""
 
     name: ClassVar[str] = "multiple-choice"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("question", "choices"),
+        ("question", "choices", "answer"),
+        ("question", "options"),
+        ("ctx", "endings"),
+        ("ending0", "ending1"),
+    )
     auto_model: ClassVar[str] = "AutoModelForMultipleChoice"
     pipeline: ClassVar[str] = "multiple-choice"
     columns: ClassVar[Mapping[str, tuple[str, ...]]] = _choices.COLUMNS

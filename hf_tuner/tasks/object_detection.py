@@ -62,6 +62,7 @@ class ObjectDetection(PictureTask):
     """What a detector reads, how boxes are written and measured, and how its outputs become boxes again."""
 
     name: ClassVar[str] = "object-detection"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "objects"), ("image", "boxes"))
     auto_model: ClassVar[str] = "AutoModelForObjectDetection"
     pipeline: ClassVar[str] = "object-detection"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {

@@ -53,6 +53,7 @@ class Preference(chat.ChatTask):
     """Answers to a prompt, one better than the other; the model's start, computed once, is what it is set beside."""
 
     name: ClassVar[str] = "preference"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"), ("prompt", "completion", "label"))
     columns: ClassVar[Mapping[str, tuple[str, ...]]] = preferences.COLUMNS
     texts: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected", "completion")
 
@@ -79,8 +80,9 @@ class Preference(chat.ChatTask):
             line = f"{count(len(train))} answers, {count(good)} good and {count(len(train) - good)} bad"
             facts = {"answers": len(train), "good": good}
         else:
-            raise UsageError(f"no preferences in these columns: {', '.join(train.column_names)}; expected chosen and rejected, or "
-                             "completion and label; --columns chosen=COLUMN,rejected=COLUMN says which")  # fmt: skip
+            raise UsageError("no preferences in these rows: they are prompts with one answer each, from which --task sft learns; "
+                             "expected chosen and rejected, or completion and label; --columns chosen=COLUMN,rejected=COLUMN says "
+                             "which")  # fmt: skip
         return Findings(warnings=list(dict.fromkeys(warnings)), lines={"answers": line}, facts={"preferences": facts})
 
     @classmethod

@@ -48,6 +48,11 @@ class QuestionAnswering(Task):
     """What a reader of texts needs: windows of a context, scores of first and last tokens, and the spans they make."""
 
     name: ClassVar[str] = "question-answering"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("question", "context"),
+        ("question", "context", "answers"),
+        ("paragraphs",),
+    )
     auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
     pipeline: ClassVar[str] = "question-answering"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {

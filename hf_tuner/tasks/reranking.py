@@ -40,6 +40,11 @@ class Reranking(Task):
     """What a reranker reads, its one output, its loss, and how well documents are ordered."""
 
     name: ClassVar[str] = "reranking"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("query", "positive", "negative"),
+        ("query", "documents"),
+        ("query", "passages"),
+    )
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-ranking"
     library: ClassVar[str] = "sentence-transformers"

@@ -45,6 +45,7 @@ class SemanticSegmentation(Named, PictureTask):
     """What a segmenter reads, how masks become classes, and logits class maps of the picture's own size."""
 
     name: ClassVar[str] = "semantic-segmentation"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (("image", "mask"), ("image", "annotation"))
     auto_model: ClassVar[str] = "AutoModelForSemanticSegmentation"
     pipeline: ClassVar[str] = "image-segmentation"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {

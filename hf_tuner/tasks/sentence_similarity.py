@@ -39,6 +39,11 @@ class SentenceSimilarity(Task):
     """What an embedding model reads, how it pools, which loss suits the rows, and how well alike texts are found."""
 
     name: ClassVar[str] = "sentence-similarity"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("anchor", "positive"),
+        ("sentence1", "sentence2", "score"),
+        ("sentence1", "sentence2", "similarity_score"),
+    )
     auto_model: ClassVar[str] = "AutoModel"
     pipeline: ClassVar[str] = "sentence-similarity"
     library: ClassVar[str] = "sentence-transformers"

@@ -51,6 +51,15 @@ class SFT(chat.ChatTask):
     """Conversations in the model's chat template; what the assistant says is learnt, with the token that ends a turn."""
 
     name: ClassVar[str] = "sft"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("messages",),
+        ("conversations",),
+        ("instruction", "output"),
+        ("instruction", "response"),
+        ("prompt", "completion"),
+        ("prompt", "response"),
+        ("question", "answer"),
+    )
 
     loss_on: str = "assistant"
     packing: str = "auto"

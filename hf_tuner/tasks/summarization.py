@@ -32,6 +32,14 @@ class Summarization(Seq2Seq):
     """Texts and their summaries; scored by ROUGE, beside the first sentences of each text."""
 
     name: ClassVar[str] = "summarization"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("document", "summary"),
+        ("article", "highlights"),
+        ("article", "summary"),
+        ("dialogue", "summary"),
+        ("source", "summary"),
+        ("text", "summary"),
+    )
     pipeline: ClassVar[str] = "summarization"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {
         "text": ("text", "source", "article", "document", "dialogue", "documents", "body", "content", "report", "input"),

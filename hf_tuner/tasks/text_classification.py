@@ -27,6 +27,13 @@ class TextClassification(Classifier):
     """What a text classifier reads, which head it wears, how rows become tensors and logits become answers."""
 
     name: ClassVar[str] = "text-classification"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("text", "label"),
+        ("text", "labels"),
+        ("sentence", "label"),
+        ("sentence1", "sentence2", "label"),
+        ("premise", "hypothesis", "label"),
+    )
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str] = "text-classification"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {

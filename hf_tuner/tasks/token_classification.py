@@ -47,6 +47,16 @@ class TokenClassification(Named):
     """What a tagger reads, how words become tokens and windows, and how tags become spans."""
 
     name: ClassVar[str] = "token-classification"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("tokens", "tags"),
+        ("tokens", "ner_tags"),
+        ("tokens", "slot_tags"),
+        ("tokens", "pos_tags"),
+        ("tokens", "labels"),
+        ("words", "tags"),
+        ("text", "spans"),
+        ("text", "entities"),
+    )
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
     pipeline: ClassVar[str] = "token-classification"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {

@@ -37,6 +37,7 @@ class Translation(Seq2Seq):
     """Sentences in two languages; scored by BLEU and chrF, beside the source copied."""
 
     name: ClassVar[str] = "translation"
+    signs: ClassVar[tuple[tuple[str, ...], ...]] = (("translation",), ("source", "target"))
     pipeline: ClassVar[str] = "translation"
     columns: ClassVar[dict[str, tuple[str, ...]]] = {
         "text": ("text", "source", "src", "source_text", "source_sentence", "input", "sentence"),
