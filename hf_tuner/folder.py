@@ -73,6 +73,7 @@ def claim(run: Run) -> Iterator[Path]:
     if not is_main():
         yield folder
         return
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,7 +86,20 @@ def claim(run: Run) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)  # half-written or half-deleted when a run was killed
         _refuse_other_settings(run)
         write_settings(run)
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            _leave_no_trace(made)
+            raise
+
+
+def _leave_no_trace(made: list[Path]) -> None:
+    """Remove the folders, innermost first, that a run made which failed before it wrote anything into the first of them."""
+    if made and {path.name for path in made[0].iterdir()} <= {SETTINGS, LOCK}:
+        shutil.rmtree(made[0])
+        for path in made[1:]:
+            with suppress(OSError):  # somebody else's are in it
+                path.rmdir()
 
 
 def holds_finished(folder: Path) -> bool:

@@ -46,3 +46,31 @@ def test_what_a_killed_run_left_half_written_is_swept(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("model: m\n")
     with claim(Run(model="m", dataset="d", output_dir=str(tmp_path))):
         assert sorted(p.name for p in tmp_path.iterdir()) == [LOCK, "run.yaml"]
+
+
+@pytest.mark.parametrize("wrote", [False, True])
+def test_a_start_that_failed_leaves_no_empty_folder(wrote: bool, tmp_path: Path) -> None:
+    run = Run(model="m", dataset="d", output_dir=str(tmp_path / "runs" / "one"))
+
+    def start() -> None:
+        with claim(run):
+            if wrote:
+                (run.folder / "log.jsonl").touch()
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        start()
+    assert (tmp_path / "runs").exists() == wrote
+
+
+def test_what_was_there_before_a_failed_start_stays(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "other").mkdir(parents=True)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        claim(Run(model="m", dataset="d", output_dir=str(tmp_path / "runs" / "one"))),
+    ):
+        raise KeyboardInterrupt
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="no"), claim(Run(model="m", dataset="d", output_dir=str(tmp_path / "mine"))):
+        raise ValueError("no")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["other"] and (tmp_path / "mine").is_dir()
