@@ -1,5 +1,6 @@
 """`predict` asks the task how it answers, with settings that are changed for these answers only."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,3 +46,17 @@ def test_an_answer_stays_beside_a_given_column_of_its_name(tmp_path: Path) -> No
     write_predictions(tmp_path / "out.jsonl", rows, [{"prediction": [], "tags": ["O"]}], probabilities=False)
     written = json.loads((tmp_path / "out.jsonl").read_text())
     assert written["tags"] == ["B-person"] and written["predicted_tags"] == ["O"]
+
+
+def test_lists_in_a_csv_are_json_that_reads_back(tmp_path: Path) -> None:
+    rows = Dataset.from_dict({"tokens": [["it", "is"]]})
+    answers = [{"prediction": [{"label": "X", "start": 0}], "tags": ["O", "B-X"]}]
+    write_predictions(tmp_path / "out.csv", rows, answers, probabilities=False)
+    (line,) = csv.DictReader((tmp_path / "out.csv").open(encoding="utf-8"))
+    assert {name: json.loads(cell) for name, cell in line.items()} == {"tokens": ["it", "is"], **answers[0]}
+
+
+def test_several_labels_stand_side_by_side(tmp_path: Path) -> None:
+    rows, answers = Dataset.from_dict({"text": ["it"]}), [{"prediction": ["a", "b"], "score": None}]
+    write_predictions(tmp_path / "out.csv", rows, answers, probabilities=False)
+    assert (tmp_path / "out.csv").read_text() == "text,prediction,score\nit,a|b,\n"

@@ -171,8 +171,8 @@ def test_a_text_without_a_gap_comes_back_and_is_counted(folder: Path, capsys: py
     ready = Dataset.from_dict({"text": ["it was rain"]}).map(task.encode(tokenizer, 64), batched=True)
     with torch.inference_mode():
         kept = task.outputs(model, task.collate(tokenizer)(ready.to_list()))
-    assert task.answers(kept, ready, None, tokenizer) == [{"prediction": "it was rain", "score": 1.0, "fills": []}]
-    assert "1 of 1 texts have no gap" in capsys.readouterr().err
+    assert task.answers(kept, ready, None, tokenizer) == [{"prediction": "it was rain", "score": None, "fills": []}]
+    assert "1 of 1 texts have no gap that is read (row 1): nothing is filled" in capsys.readouterr().err
 
 
 def test_a_tokenizer_without_a_mask_is_refused(folder: Path) -> None:

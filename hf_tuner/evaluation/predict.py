@@ -129,7 +129,7 @@ def _table(rows: Dataset, answers: list[dict[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*rows.column_names, *(answers[0] if answers else ())])
     for row, answer in zip(rows, answers, strict=True):
-        writer.writerow([*map(_given, row.values()), *map(_cell, answer.values())])
+        writer.writerow([*(_nested(_given(value)) for value in row.values()), *map(_cell, answer.items())])
     return text.getvalue()
 
 
@@ -148,9 +148,15 @@ def _given(value: Any) -> Any:
     return value
 
 
-def _cell(value: Any) -> Any:
+def _cell(answer: tuple[str, Any]) -> Any:
+    """A value of an answer: numbers with six decimals, several labels side by side, else what is nested as JSON."""
+    name, value = answer
     if isinstance(value, float):
         return f"{value:.6f}"
-    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+    if name == "prediction" and isinstance(value, list) and all(isinstance(one, str) for one in value):
         return "|".join(value)
+    return _nested(value)
+
+
+def _nested(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value

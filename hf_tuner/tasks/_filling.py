@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 MARK = "[MASK]"
 """Stands for a gap, whatever the tokenizer calls it; <mask> is taken too."""
 
+NAMED = 5
+"""So many rows without a gap are named."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Filling(Task):
@@ -56,21 +59,23 @@ class Filling(Task):
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """{"prediction": the text filled, "score": how likely its words are, "fills": [{"token", "score"}] for each gap}.
 
-        A text without a gap comes back as it is, and is counted in a warning.
+        A text without a gap comes back as it is, without a score, and is named in a warning.
         """
         result = []
-        whole = sum(not pair.shape[1] for pair in kept)
+        whole = [str(number) for number, pair in enumerate(kept, start=1) if not pair.shape[1]]
         if whole:
-            warn(
-                f"{count(whole)} of {count(len(kept))} texts have no gap that is read; write {MARK} where a word is wanted"
-            )
+            rows = ", ".join(whole[:NAMED]) + ", …" * (len(whole) > NAMED)
+            warn(f"{count(len(whole))} of {count(len(kept))} texts have no gap that is read (row {rows}): nothing is filled, and "
+                 f"there is no score; write {MARK} where a word is wanted")  # fmt: skip
         for (ids, scores), row in zip(kept, ready.with_format(None)["input_ids"][:], strict=True):
             fills = [[{"token": processor.decode([int(token)]).strip(), "score": float(score)}
                       for token, score in zip(*gap, strict=True)] for gap in zip(ids, scores, strict=True)]  # fmt: skip
             best = iter(int(gap[0]) for gap in ids)
             filled = [next(best) if token == processor.mask_token_id else token for token in row]
             text = processor.decode(filled, skip_special_tokens=True)
-            result.append({"prediction": text, "score": float(scores[:, 0].prod()), "fills": fills})
+            result.append(
+                {"prediction": text, "score": float(scores[:, 0].prod()) if len(fills) else None, "fills": fills}
+            )
         return result
 
 
