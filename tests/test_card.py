@@ -97,6 +97,13 @@ def labelled(known: Facts, *names: str) -> Facts:
     return replace(known, manifest=replace(known.manifest, settings={**settings, "labels": labels}))
 
 
+def test_numbers_are_rounded_for_reading() -> None:
+    made = card(
+        facts(progress={"epoch": 1.4285714285714286, "step": 10}, base={"method": {"scale": 0.30000000000000004}})
+    )
+    assert "- epochs: `1.429` (`10` updates)" in made and "- scale: `0.3`" in made
+
+
 def python_blocks(content: str) -> list[str]:
     """The Python code of a card: with hf-tuner, without."""
     return re.findall(r"^```python\n(.*?)^```", content, re.DOTALL | re.MULTILINE)

@@ -57,11 +57,10 @@ def test_who_says_which_column_is_what_is_not_sent_away(tmp_path: Path) -> None:
     assert "--task" not in str(caught.value) and "--columns" in str(caught.value)
 
 
-def test_every_task_has_signs_and_they_are_its_own() -> None:
+def test_the_signs_of_a_task_are_its_own() -> None:
     for name in catalog.names("tasks"):
         for sign in catalog.task_class(name).signs:
             assert name in tasks_for(sign), (name, sign)
-        assert catalog.task_class(name).signs, name
 
 
 @pytest.mark.parametrize(("rows", "said"), [

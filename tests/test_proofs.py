@@ -11,7 +11,7 @@ from hf_tuner.errors import ProofError
 from hf_tuner.models.load import load_model
 from hf_tuner.tasks._labels import Labels
 from hf_tuner.tasks.text_classification import TextClassification
-from hf_tuner.training.proofs import Movement, before_training, require, trainable_table
+from hf_tuner.training.proofs import Movement, before_training, require, total_parameters, trainable_table
 
 TASK = TextClassification(labels=Labels("single", ("food", "sport", "weather"), ""))
 
@@ -108,3 +108,12 @@ def test_a_frozen_weight_that_moves_is_found(tiny_model: Path) -> None:
 def test_table_names_groups(tiny_model: Path) -> None:
     shown = trainable_table(model_for("lora", tiny_model))
     assert "adapter" in shown and "head" in shown and "frozen" in shown
+
+
+def test_the_frozen_copy_of_a_head_is_counted_once(tiny_model: Path) -> None:
+    model = model_for("lora", tiny_model)
+    copies = sum(p.numel() for name, p in model.named_parameters() if ".original_module." in name)
+    every = sum(p.numel() for p in model.parameters())
+    assert copies and total_parameters(model) == every - copies
+    last = trainable_table(model).splitlines()[-1].split()
+    assert last[:2] == ["all", f"{every - copies:,}"] and "not counted" in trainable_table(model)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hf_tuner.errors import ArtifactError, EnvironmentFault
-from hf_tuner.report import classification, wording
+from hf_tuner.report import classification, page, wording
 from hf_tuner.report.plots import most_confused
 from hf_tuner.report.report import Report, write_file
 
@@ -233,6 +233,24 @@ def test_the_fullest_table_fits_25_lines_of_100_columns():
     assert max(map(len, lines)) <= 100
     assert "✗ proof 9" in full.table()
     assert lines[-1].strip() == "… 7 more in the report"
+    assert f"{'m' * 200} · {'d' * 200}" in full.table(whole=True) and "long " * 39 in full.table(whole=True)
+
+
+def test_scores_without_bounds_are_on_no_line(tmp_path):
+    """A margin of 0.4 is 40 % of nothing; where no score has a place on the line there is no word of it either."""
+    metrics = {"test": {"margin": score(0.4), "chosen_logp": score(-0.7), "perplexity": score(0.9)}}
+    assert "on a line from 0 to 1.</p>" not in page.render(report(metrics=metrics, baselines={}), {})
+    metrics["test"]["accuracy"] = score(0.5)
+    drawn = page.render(report(metrics=metrics, baselines={}), {})
+    assert "on a line from 0 to 1.</p>" in drawn and drawn.count('<svg viewBox="0 0 220 14"') == 1
+
+
+def test_facts_of_the_audit_have_names_that_people_read():
+    found = {"characters": {"p50": 12, "p95": 40, "max": 99}, "held_out": ["test"], "classes": {"p_50": 3}}
+    shown = page.render(report(audit=found), {})
+    for name in ("characters.half up to", "characters.95 % up to", "held out", "classes.p_50"):
+        assert f"<td>{name}</td>" in shown
+    assert "p50<" not in shown and "held_out" not in shown
 
 
 def test_a_worse_or_unclear_result_is_said_so():

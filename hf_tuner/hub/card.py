@@ -246,15 +246,13 @@ def _training(facts: Facts) -> str:
     settings, report = facts.settings, facts.report
     given = {k: v for k, v in settings.items() if v is not None}
     ran = facts.manifest.training
-    shown = {
-        name.replace("_", " "): f"{v:g}" if isinstance(v, float) else v for name, v in ran.items() if name != "epochs"
-    }
+    shown = {name.replace("_", " "): _rounded(v) for name, v in ran.items() if name != "epochs"}
     lines = [f"- {name}: {code(value)}" for name, value in shown.items()]
     lines += _length(facts)
     method = {k: v for k, v in facts.manifest.base["method"].items() if v is not None}
     plain = [k for k in PLAIN if facts.task.label_names or k not in ("loss", "class_weights")]
     chosen = {k: given[k] for k in (*plain, *OWN) if k in given}
-    lines += [f"- {text(k.replace('_', ' '), 60)}: {code(v)}" for k, v in {**chosen, **method}.items()]
+    lines += [f"- {text(k.replace('_', ' '), 60)}: {code(_rounded(v))}" for k, v in {**chosen, **method}.items()]
     if report.time:
         phases = ", ".join(f"{text(name, 40)} {duration(seconds)}" for name, seconds in report.time.items())
         lines.append(f"- time: {phases}")
@@ -271,10 +269,15 @@ def _length(facts: Facts) -> list[str]:
     epochs = facts.progress.get("epoch")
     step = facts.progress.get("step")
     return (
-        [f"- epochs: {code(epochs, 40)}" + (f" ({code(step, 40)} updates)" if step else "")]
+        [f"- epochs: {code(_rounded(epochs), 40)}" + (f" ({code(step, 40)} updates)" if step else "")]
         if epochs is not None
         else []
     )
+
+
+def _rounded(value: Any) -> Any:
+    """A number as people read it; anything else as it is."""
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _longest(facts: Facts) -> str:

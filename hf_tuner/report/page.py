@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 PAIRS_SHOWN = 15
 TEXT_LENGTH = 600
+WORDS = {"p50": "half up to", "p95": "95 % up to", "max": "longest", "looked_at": "rows looked at", "limit": "at most",
+         "cut": "share cut", "pieces": "pieces a row", "ids": "ids of the tokenizer", "embeddings": "rows of embeddings",
+         "checkpoints": "checkpoints", "checkpoint_bytes": "bytes of one", "result_bytes": "bytes of the result"}  # fmt: skip
+"""What the audit's shorter names mean."""
 STRIP = 220
 """Width of the line from 0 to 1, in pixels."""
 
@@ -37,6 +41,8 @@ def render(report: "Report", figures: Mapping[str, "Picture"]) -> str:
         drawn=[(one, _uri(plots.png(one.image))) for one in report.details.get("drawn", ())],
         pairs=confused_pairs(report.details.get("confusion")),
         flat=_flat,
+        audit=_flat(_worded(report.audit)),
+        on_a_line=any(line["strip"] for shown in score_tables(report) for line in shown["lines"]),
     )
 
 
@@ -49,7 +55,7 @@ def score_tables(report: "Report") -> list[dict[str, Any]]:
         for name in wording.ordered(wording.ORDER, report.metrics[split]):
             score = report.metrics[split][name]
             others = [report.baselines[b][split].get(name) for b in baselines]
-            drawn = None if name in wording.LOWER_IS_BETTER else strip(score, others)
+            drawn = None if name in (*wording.LOWER_IS_BETTER, *wording.UNBOUNDED) else strip(score, others)
             lines.append({"name": name, "score": score, "others": others, "strip": drawn})
         result.append({"split": split, "rows": report.rows.get(split), "baselines": baselines, "lines": lines})
     return result
@@ -82,8 +88,18 @@ def confused_pairs(confusion: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     return sorted(pairs, key=lambda p: -p["count"])[:PAIRS_SHOWN]
 
 
+def _worded(audit: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of the audit under names that people read; those that the data gave, such as classes, stay as they are."""
+    return {
+        key.replace("_", " "): {WORDS.get(name, name): one for name, one in value.items()}
+        if isinstance(value, Mapping)
+        else value
+        for key, value in audit.items()
+    }
+
+
 def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested settings as dotted names with their values."""
+    """Nested settings with their values, each under its path."""
     lines: list[tuple[str, Any]] = []
     for key, value in data.items():
         nested = isinstance(value, Mapping) and value

@@ -88,11 +88,11 @@ class Report:
             raise ArtifactError(f"{path} is not a report: {', '.join(missing)} missing; give a finished run's folder")
         return cls(**{name: data[name] for name in kept})
 
-    def table(self) -> str:
-        """The closing table for the screen: at most 25 lines of 100 columns."""
+    def table(self, whole: bool = False) -> str:
+        """The closing table for the screen: at most 25 lines, of 100 columns unless they are wanted `whole`."""
         from hf_tuner.report.table import table
 
-        return table(self)
+        return table(self, whole)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -16,12 +16,15 @@ PROOFS = 6
 FILES = 3
 
 
-def table(report: "Report") -> str:
-    """Title, scores with intervals beside the baselines, proofs, time, parameters, where the files are."""
+def table(report: "Report", whole: bool = False) -> str:
+    """Title, scores with intervals beside the baselines, proofs, time, parameters, where the files are.
+
+    Lines are cut to fit a terminal, unless they are wanted `whole`.
+    """
     closing = [*_costs(report), *_files(report.files)]
-    blocks = [[_title(report)], _scores(report), _proofs(report.proofs), closing]
+    blocks = [[_title(report, whole)], _scores(report), _proofs(report.proofs), closing]
     lines = [line for block in blocks if block for line in ["", *block]][1:]
-    return "\n".join(_cut(line) for line in lines)
+    return "\n".join(lines if whole else map(_cut, lines))
 
 
 def _cut(line: str) -> str:
@@ -45,7 +48,9 @@ def verdict(report: "Report") -> str:
     return wording.comparison(first, report.metrics[split][first], report.baselines[who][split].get(first), who)
 
 
-def _title(report: "Report") -> str:
+def _title(report: "Report", whole: bool) -> str:
+    if whole:
+        return f"{report.method} · {report.model} · {report.dataset}"
     return f"{report.method} · {wording.shorten(report.model, 40)} · {wording.shorten(report.dataset, 40)}"
 
 

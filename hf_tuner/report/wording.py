@@ -67,6 +67,8 @@ ORDER = (
 )  # fmt: skip
 """Metrics as people read them: the headline first."""
 LOWER_IS_BETTER = ("mse", "mae", "log_loss", "calibration_error", "hamming", "loss", "perplexity", "bits_per_byte")
+UNBOUNDED = ("margin", "chosen_logp", "rejected_logp", "bleu", "chrf", "rouge_1", "rouge_2", "rouge_l")
+"""Scores that have no place on a line from 0 to 1, and not because they are better when lower."""
 SPLITS = ("test", "validation", "train")
 BASELINES = ("majority", "chance", "copy", "lead", "before", "probe")
 """The one a run is set beside comes last."""

@@ -1,5 +1,6 @@
 """`fit`: encode, prove, train, evaluate, save, prove again. The whole of a run, in the order it happens."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -270,7 +271,7 @@ def _announce(model: Any, arguments: Any, rows: str, saves: str) -> None:
 
 
 def _show(report: Report, run: Run) -> None:
-    say("\n" + report.table())
+    say("\n" + report.table(whole=not sys.stdout.isatty()))  # a file or a pipe has room for whole lines
     say(
         f"\n  saved and verified: {run.folder}"
         if run.verify

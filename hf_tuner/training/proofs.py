@@ -20,6 +20,9 @@ LOOK_AT_STEP = 3
 SEEN = 1e-6
 """Gradients below this share of a tensor's largest value are not counted as having reached it."""
 
+ORIGINAL, FROZEN_COPY = ".original_module.", "head (frozen copy)"
+"""How peft calls what it keeps beside a module that trains, and what it is called on the screen."""
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -70,9 +73,14 @@ def trainable_table(model: Any) -> str:
     rows = [
         (name, count(total), count(trains), _state(name, total, trains)) for name, (total, trains) in groups.items()
     ]
-    total, trains = (sum(g[i] for g in groups.values()) for i in (0, 1))
+    total, trains = (sum(g[i] for name, g in groups.items() if name != FROZEN_COPY) for i in (0, 1))
     rows.append(("all", count(total), count(trains), f"{trains / max(1, total):.2%}"))
     return table(("group", "parameters", "trainable", "state"), rows)
+
+
+def total_parameters(model: Any) -> int:
+    """Parameters of a model, without the frozen copy that peft keeps of a head that trains."""
+    return sum(p.numel() for name, p in model.named_parameters() if ORIGINAL not in name)
 
 
 def saved_bytes(model: Any, saves: str) -> int:
@@ -168,7 +176,7 @@ def _active_head(bare: Any, head: tuple[str, ...]) -> list[tuple[str, torch.nn.P
     found = []
     for name, parameter in bare.named_parameters():
         below = any(f".{h}." in f".{name}." for h in head)
-        if below and ".original_module." not in name and "lora_" not in name:
+        if below and ORIGINAL not in name and "lora_" not in name:
             found.append((name, parameter))
     return found
 
@@ -196,7 +204,7 @@ def _targets(model: Any) -> tuple[bool, str]:
 def _group(name: str, head: tuple[str, ...]) -> str:
     plain = name.replace("base_model.model.", "", 1)
     if any(f".{h}." in f".{plain}." for h in head):
-        return "head (frozen copy)" if ".original_module." in plain else "head"
+        return FROZEN_COPY if ORIGINAL in plain else "head"
     if any(
         mark in plain
         for mark in ("lora_", "adapter", "ia3_", "vera_", "oft_", "hada_", "lokr_", "miss_", "shira_", "prompt")
@@ -207,7 +215,7 @@ def _group(name: str, head: tuple[str, ...]) -> str:
 
 def _state(name: str, total: int, trains: int) -> str:
     if not trains:
-        return "frozen"
+        return "not counted" if name == FROZEN_COPY else "frozen"
     return "trained in full" if trains == total else "trained in part"
 
 

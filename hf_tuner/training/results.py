@@ -21,7 +21,7 @@ from hf_tuner.models.load import bare_model
 from hf_tuner.models.save import write_text
 from hf_tuner.report.classification import describe
 from hf_tuner.report.report import Report
-from hf_tuner.training.proofs import Proof
+from hf_tuner.training.proofs import Proof, total_parameters
 from hf_tuner.versions import versions
 
 NOT_VERIFIED = "NOT verified: with --no-verify nobody reloaded what was saved and compared its predictions"
@@ -128,10 +128,9 @@ def _baselines(results: Measured) -> dict[str, Any]:
 
 
 def _parameters(model: Any, folder: Path, files: list[str]) -> dict[str, int]:
-    parameters = list(model.parameters())
-    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     saved = sum((folder / name).stat().st_size for name in files if name.endswith(".safetensors"))
-    return {"total": sum(p.numel() for p in parameters), "trainable": trainable, "saved_bytes": saved}
+    return {"total": total_parameters(model), "trainable": trainable, "saved_bytes": saved}
 
 
 def _details(run: Run, results: Measured, main: str | None) -> dict[str, Any]:
