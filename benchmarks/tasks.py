@@ -2,12 +2,14 @@
 
     python benchmarks/tasks.py lora --task token-classification --model demo --dataset FOLDER --rows 1024 --rounds 2
 
+    python benchmarks/tasks.py lora --task causal-lm --model FOLDER --dataset lm_text:wikitext2 --train-split validation
+
 Any flag of a run may follow. All sides train the same model with the same method, loss, rows and batch size for one pass:
   max-length   the plain Trainer, every row padded to the length it is cut at, as the example scripts of question
                answering and language models do by default; float32, the Trainer's default
   dynamic      the plain Trainer with random batches padded to their longest row; float32
   dynamic bf16 the same in the precision that hf-tuner chose, where that is bf16
-  hf-tuner     what `hf-tuner` runs
+  hf-tuner     what `hf-tuner` runs, with short texts side by side where it packs them
 The sides take turns for `--rounds` rounds; the fastest time of each counts. Ratios are what is reported.
 """
 
@@ -16,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,9 +29,10 @@ from hf_tuner.config import Run
 from hf_tuner.console import table
 from hf_tuner.data.load import load_data
 from hf_tuner.evaluation.predict import encoded
+from hf_tuner.evaluation.reference import with_start
 from hf_tuner.launching import quiet, read_recipe
 from hf_tuner.models.load import bare_model, load_model
-from hf_tuner.models.processors import load_processor, max_length
+from hf_tuner.models.processors import load_processor, load_task, max_length, share_padding
 from hf_tuner.training.arguments import bf16_is_native, effective, training_arguments
 from hf_tuner.training.batching import Rows
 from hf_tuner.training.checkpoints import Store
@@ -38,8 +41,21 @@ from hf_tuner.training.resume import identity
 from hf_tuner.training.signals import CleanStop
 from hf_tuner.training.trainer import TunerTrainer
 
-Made = tuple[Any, Any, Any, int]
-"""Task, processor, encoded training rows, and the length they are cut at."""
+
+@dataclass(frozen=True)
+class Made:
+    """What both kinds of sides train on: the same rows, which hf-tuner may lay side by side."""
+
+    task: Any
+    processor: Any
+    ready: Any
+    """Encoded training rows, one text each."""
+    width: int
+    """The length that rows are cut at."""
+    suited: Any
+    """The task as it is once it has looked at the model."""
+    packed: Any
+    """Encoded training rows of `suited`."""
 
 
 class Plain(transformers.Trainer):
@@ -71,7 +87,7 @@ def main() -> None:
         ["--task", seen.task, "--method", seen.method, "--output-dir", tempfile.mkdtemp(), *words], defaults
     )
     made = prepared(run, seen.rows)
-    rows, lengths = len(made[2]), made[2].with_format("numpy")["length"][:]
+    rows, lengths = len(made.ready), made.ready.with_format("numpy")["length"][:]
     print(
         f"\n{seen.task}, {seen.method}: {rows} encoded rows, {int(lengths.sum()):,} tokens, {torch.get_num_threads()} threads"
     )
@@ -90,7 +106,7 @@ def sides() -> dict[str, Callable[[Run, Made], float]]:
     """The sides by name; bf16 only where hf-tuner would use it."""
     half = {"dynamic bf16": lambda run, made: plain(run, made, 0, True)} if bf16_is_native() else {}
     return {
-        "max-length": lambda run, made: plain(run, made, made[3], False),
+        "max-length": lambda run, made: plain(run, made, made.width, False),
         "dynamic": lambda run, made: plain(run, made, 0, False),
         **half,
         "hf-tuner": ours,
@@ -98,18 +114,29 @@ def sides() -> dict[str, Callable[[Run, Made], float]]:
 
 
 def prepared(run: Run, rows: int) -> Made:
-    """The task and its encoded rows."""
+    """The task as the run's model does it, and its encoded rows, set beside the model's start where the loss wants that."""
     kind = catalog.task_class(run.task)
     data = load_data(run, kind)
     data["train"] = data["train"].select(range(min(rows, len(data["train"]))))
-    task, processor = kind.from_data(data, run), load_processor(run)
-    longest = max_length(run, processor, bare_model(load_model(run, task)).config)
-    return task, processor, encoded(task, processor, data["train"], longest, "train"), longest
+    processor = load_processor(run, kind.from_data(data, run))
+    task = load_task(run, kind, data, processor)
+    model = load_model(run, task)
+    share_padding(model, processor)
+    longest = max_length(run, processor, bare_model(model).config)
+    arguments = training_arguments(run, model.tuner_notes["parameters"], rows, False)
+
+    def ready(one: Any) -> Any:
+        made = {"train": encoded(one, processor, data["train"], longest, "train")}
+        return with_start(one, model, made, one.collate(processor), arguments)["train"]
+
+    suited = task.suit(model, longest)
+    alone = ready(task)
+    return Made(task, processor, alone, longest, suited, alone if suited == task else ready(suited))
 
 
 def plain(run: Run, made: Made, width: int, bf16: bool) -> float:
     """Seconds of the Trainer alone; `width` pads every row to that many tokens."""
-    task, processor, ready, _ = made
+    task, processor, ready = made.task, made.processor, made.ready
     collate = task.collate(processor)
     given = run.training
     arguments = transformers.TrainingArguments(
@@ -124,7 +151,7 @@ def plain(run: Run, made: Made, width: int, bf16: bool) -> float:
 def widened(batch: dict[str, Any], width: int, processor: Any) -> dict[str, Any]:
     """A batch whose token dimension is at least `width`, filled as the collator fills."""
     tokens = batch["input_ids"].shape[-1]
-    fill = {"input_ids": processor.pad_token_id or 0, "labels": -100}
+    fill = {"input_ids": processor.pad_token_id or 0, "labels": -100, "learnt": -100}
     if width <= tokens:
         return batch
     return {
@@ -137,7 +164,7 @@ def widened(batch: dict[str, Any], width: int, processor: Any) -> dict[str, Any]
 
 def ours(run: Run, made: Made) -> float:
     """Seconds of hf-tuner's trainer."""
-    task, processor, ready, _ = made
+    task, processor, ready = made.suited, made.processor, made.packed
     run = replace(run, training={**run.training, "num_train_epochs": 1, "save_strategy": "no"})
     model = load_model(run, task)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(ready), False)
