@@ -103,6 +103,22 @@ def open_mask(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
             raise UsageError(f"{name}: {_cause(source, error)}") from error
 
 
+def open_numbers(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
+    """The numbers int64 [height, width] of a map of segments: red + 256 × green + 65536 × blue, or what a grey one stores.
+
+    Raises UsageError for a JPEG (whose values are blurred), and as `open_image` does.
+    """
+    name = str(source) if isinstance(source, Path) else "a map"
+    with _without_bomb_warning():
+        try:
+            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, pixels) as image:
+                return _numbers(_upright(image), str(image.format))
+        except _Refused as error:
+            raise UsageError(f"{name}: {error}") from error
+        except BROKEN as error:
+            raise UsageError(f"{name}: {_cause(source, error)}") from error
+
+
 def look_at(source: Path | bytes, *, pixels: int = PIXELS) -> Look:
     """Decode a file, or bytes, to see that it is whole. Nothing is raised for bad images: `fault` says it."""
     path = source if isinstance(source, Path) else Path()
@@ -216,6 +232,19 @@ def _ids(image: Any, kind: str) -> Any:
     if image.mode == "F" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
         raise _Refused("a mask of fractions; expected one whole number a pixel, its class")
     return values.astype(np.int64)
+
+
+def _numbers(image: Any, kind: str) -> Any:
+    import numpy as np
+
+    if kind in ("JPEG", "MPO"):
+        raise _Refused("a map as JPEG, which blurs its numbers; store maps as PNG")
+    values = np.asarray(image).astype(np.int64)
+    if values.ndim == 2:
+        return values
+    if values.shape[2] < 3:
+        return values[..., 0]
+    return values[..., 0] + 256 * values[..., 1] + 65536 * values[..., 2]
 
 
 def _rgb(image: Any) -> Any:

@@ -37,6 +37,7 @@ EXTRA: dict[str, dict[str, Any]] = {
 }
 """Settings that a method needs on models as small as those of the tests."""
 
+SEGMENTS = ("instance-segmentation", "panoptic-segmentation")
 REFUSED: dict[tuple[str, str], str] = {
     ("causal-lm", "head-only"): "has no head to train; use --method lora or full",
     ("causal-lm", "lp-ft"): "no one state a row that a probe is fitted on",
@@ -75,6 +76,12 @@ REFUSED: dict[tuple[str, str], str] = {
     },
     ("image-text-to-text", "head-only"): "has no head to train; use --method lora or full",
     ("image-text-to-text", "lp-ft"): "no one state a row that a probe is fitted on",
+    **{(task, "lp-ft"): "no one state a row that a probe is fitted on" for task in SEGMENTS},
+    **{
+        (task, m): "prompt methods work on text models with a known head"
+        for task in SEGMENTS
+        for m in ("p-tuning", "prefix", "prompt")
+    },
     ("sentence-similarity", "head-only"): "has no head to train",
     ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",
 }

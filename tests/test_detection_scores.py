@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hf_tuner.metrics._detection import scores
+from hf_tuner.metrics._detection import compared, scores
 
 coco = pytest.importorskip("faster_coco_eval")
 NAMES = ("a", "b", "c")
@@ -73,7 +73,10 @@ def test_scores_are_those_of_cocoeval(seed: int, crowds: bool) -> None:
     if crowds:
         plain, expected = coco_scores(found, expected), crowded(expected, seed)
         assert coco_scores(found, expected) != plain
-    ours = {name: float(score(np.ones((1, len(found))))[0]) for name, score in scores(found, expected, NAMES).items()}
+    ours = {
+        name: float(score(np.ones((1, len(found))))[0])
+        for name, score in scores(compared(found, expected), NAMES).items()
+    }
     for name, value in coco_scores(found, expected).items():
         assert ours.get(name, np.nan) == pytest.approx(value if value >= 0 else np.nan, abs=1e-9, nan_ok=True), name
 
@@ -82,10 +85,10 @@ def test_a_weight_is_how_often_a_picture_counts() -> None:
     found, expected = pictures(9)
     random = np.random.default_rng(1)
     weights = random.multinomial(len(found), np.full(len(found), 1 / len(found)), 3).astype(float)
-    weighted = scores(found, expected, NAMES)
+    weighted = scores(compared(found, expected), NAMES)
     for sample, drawn in enumerate(weights.astype(int)):
         index = np.repeat(np.arange(len(found)), drawn)
-        again = scores([found[i] for i in index], [expected[i] for i in index], NAMES)
+        again = scores(compared([found[i] for i in index], [expected[i] for i in index]), NAMES)
         for name in weighted:
             value = weighted[name](weights)[sample]
             other = again[name](np.ones((1, len(index))))[0] if name in again else np.nan
@@ -97,6 +100,6 @@ def test_what_is_expected_given_as_found_is_perfect_and_nothing_found_is_zero() 
     perfect = [np.concatenate([boxes[:, :4], np.ones((len(boxes), 1)), boxes[:, 4:]], axis=1) for boxes in expected]
     nothing = [np.zeros((0, 6)) for _ in expected]
     one = np.ones((1, len(expected)))
-    for name, score in scores(perfect, expected, NAMES).items():
+    for name, score in scores(compared(perfect, expected), NAMES).items():
         assert score(one)[0] == pytest.approx(1.0), name
-    assert scores(nothing, expected, NAMES)["map"](one)[0] == 0.0
+    assert scores(compared(nothing, expected), NAMES)["map"](one)[0] == 0.0

@@ -1,7 +1,8 @@
 """Folders of pictures whose boxes lie in files beside them: COCO's JSON, Pascal VOC's XML, YOLO's text.
 
 All become rows of `image` and `objects` with `bbox_coco` (left, top, width, height in pixels), `category` (a name) and
-`iscrowd` (1 around a crowd). What is odd in the boxes is kept as it is: the audit of the task says it.
+`iscrowd` (1 around a crowd); where COCO's files have segmentations, `segmentation` holds their JSON. What is odd is kept as it
+is: the audit of the task says it.
 """
 
 import json
@@ -23,8 +24,8 @@ LARGEST = 2_000_000_000
 """Bytes of an annotation file that are read."""
 NAMED = 3
 Splits = dict[str, Dataset]
-Row = tuple[Path, list[list[float]], list[str], list[int]]
-"""A picture, its boxes, their labels, and which of them are around crowds."""
+Row = tuple[Path, list[list[float]], list[str], list[int], list[str]]
+"""A picture, its boxes, their labels, which of them are around crowds, and their segmentations as JSON where there are any."""
 
 
 def read_box_folder(folder: Path) -> tuple[Splits, list[str]] | None:
@@ -32,7 +33,7 @@ def read_box_folder(folder: Path) -> tuple[Splits, list[str]] | None:
 
     Raises UsageError for annotations that cannot be read, or that name pictures which are not there.
     """
-    files = list(_files(folder))
+    files = list(files_in(folder))
     pictures = [p for p in files if p.suffix.lower() in SUFFIXES]
     if not pictures or any(p.name.lower().startswith("metadata.") for p in files):
         return None
@@ -47,7 +48,8 @@ def read_box_folder(folder: Path) -> tuple[Splits, list[str]] | None:
     return None
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_in(folder: Path) -> Iterator[Path]:
+    """All files of a folder and of those in it, in order, but hidden ones."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
         yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
@@ -63,7 +65,7 @@ def _is_coco(path: Path) -> bool:
 
 
 def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
-    places = _Pictures(folder, pictures)
+    places = Pictures(folder, pictures)
     named: dict[str, list[Path]] = {}
     for path in files:
         split = split_of(path.relative_to(folder)) or ("train" if len(files) == 1 else "")
@@ -76,23 +78,24 @@ def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tupl
     }, []
 
 
-def _coco_rows(path: Path, places: "_Pictures") -> list[Row]:
+def _coco_rows(path: Path, places: "Pictures") -> list[Row]:
     if path.stat().st_size > LARGEST:
         raise UsageError(f"{path.name} has {path.stat().st_size / 1e9:.1f} GB; at most {LARGEST / 1e9:.0f} GB are read")
     try:
         known = json.loads(path.read_bytes())
         names = {one["id"]: str(one["name"]) for one in known["categories"]}
         images = {one["id"]: str(one["file_name"]) for one in known["images"]}
-        boxes = [(one["image_id"], one["category_id"], list(map(float, one["bbox"])), one.get("iscrowd", 0))
-                 for one in known["annotations"]]  # fmt: skip
+        boxes = [(one["image_id"], one["category_id"], list(map(float, one["bbox"])), one.get("iscrowd", 0),
+                  json.dumps(one.get("segmentation") or [])) for one in known["annotations"]]  # fmt: skip
+        drawn = any(one.get("segmentation") for one in known["annotations"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)[:120]
         raise UsageError(f"{path.name} is no COCO file: {what}; expected images (id, file_name), annotations (image_id, "
                          "category_id, bbox) and categories (id, name)") from error  # fmt: skip
     _once(path, "image id", [one["id"] for one in known["images"]])
     _once(path, "annotation id", [one["id"] for one in known["annotations"] if "id" in one])
-    made: dict[Any, Row] = {key: (places.find(name, path), [], [], []) for key, name in images.items()}
-    for number, (image, category, box, crowd) in enumerate(boxes, 1):
+    made: dict[Any, Row] = {key: (places.find(name, path), [], [], [], []) for key, name in images.items()}
+    for number, (image, category, box, crowd, segmentation) in enumerate(boxes, 1):
         if image not in made or category not in names:
             what, value, ids = ("image_id", image, images) if image not in made else ("category_id", category, names)
             raise UsageError(
@@ -101,11 +104,13 @@ def _coco_rows(path: Path, places: "_Pictures") -> list[Row]:
         made[image][1].append(box)
         made[image][2].append(names[category])
         made[image][3].append(int(bool(crowd)))
+        if drawn:
+            made[image][4].append(segmentation)
     return list(made.values())
 
 
 def _voc(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
-    places = _Pictures(folder, pictures)
+    places = Pictures(folder, pictures)
     rows = {path: _voc_row(path, places) for path in files}
     lists = {p: split for p in folder.rglob("ImageSets/Main/*.txt") if (split := split_of(Path(p.name)))}
     stems = {path.stem: path for path in files}
@@ -124,7 +129,7 @@ def _voc(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple
     return {split: _rows(part) for split, part in made.items()}, []
 
 
-def _voc_row(path: Path, places: "_Pictures") -> Row:
+def _voc_row(path: Path, places: "Pictures") -> Row:
     """A picture of a VOC file; entities are refused, so that a file cannot blow up."""
     from xml.etree import ElementTree
 
@@ -143,7 +148,7 @@ def _voc_row(path: Path, places: "_Pictures") -> Row:
             labels.append((one.findtext("name") or "").strip())
     except (ElementTree.ParseError, ValueError) as error:
         raise UsageError(f"{path.name} is no Pascal VOC file: {error}") from error
-    return places.find(name, path, path.stem), boxes, labels, [0] * len(labels)
+    return places.find(name, path, path.stem), boxes, labels, [0] * len(labels), []
 
 
 def _yolo(
@@ -165,7 +170,7 @@ def _yolo(
         used |= {path} if path else set()
         boxes, labels = _yolo_row(path, picture, classes) if path else ([], [])
         made.setdefault(split_of(picture.relative_to(folder)) or "train", []).append(
-            (picture, boxes, labels, [0] * len(labels))
+            (picture, boxes, labels, [0] * len(labels), [])
         )
     lost = [path.name for path in beside.values() if path not in used]
     notes = [f"labels without a picture: {len(lost)} ({', '.join(lost[:NAMED])})"] if lost else []
@@ -213,7 +218,7 @@ def _class_names(path: Path) -> dict[int, str]:
         raise UsageError(f"{path.name}: no list of class names under names:") from error
 
 
-class _Pictures:
+class Pictures:
     """The pictures of a folder by their names."""
 
     def __init__(self, folder: Path, pictures: Sequence[Path]) -> None:
@@ -258,11 +263,16 @@ def _once(path: Path, what: str, ids: Sequence[Any]) -> None:
 
 def _rows(rows: Sequence[Row]) -> Dataset:
     pictures = [{"bytes": None, "path": str(path)} for path, *_ in rows]
-    objects = [{"bbox_coco": boxes, "category": labels, "iscrowd": crowd} for _, boxes, labels, crowd in rows]
+    objects: list[dict[str, Any]] = [
+        {"bbox_coco": boxes, "category": labels, "iscrowd": crowd} for _, boxes, labels, crowd, _ in rows
+    ]
     kinds = {
         "bbox_coco": ListOf(ListOf(Value("float64"))),
         "category": ListOf(Value("string")),
         "iscrowd": ListOf(Value("int8")),
     }
+    if any(segmentations for *_, segmentations in rows):
+        objects = [{**one, "segmentation": row[4]} for one, row in zip(objects, rows, strict=True)]
+        kinds["segmentation"] = ListOf(Value("string"))
     features = Features({"image": Image(decode=False), "objects": kinds})
     return Dataset.from_dict({"image": pictures, "objects": objects}, features=features)

@@ -118,7 +118,8 @@ def _arranged(
     _require_answers(task, rows)
     _refuse([f"{name}: no row is left" for name, part in rows.items() if not part.num_rows])
     data = _completed(rows, run, task, notes)
-    data, seen = _with_pictures_seen(data, pictures, run, place) if pictures else (data, None)
+    shown = [name for name in pictures if name in data["train"].column_names]
+    data, seen = _with_pictures_seen(data, shown, run, place) if pictures else (data, None)
     found = getattr(task, "audit")(data, run)  # noqa: B009 - declared by convention
     if seen is not None:
         found.warnings[:0] = seen.warnings

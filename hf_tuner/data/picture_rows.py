@@ -18,6 +18,7 @@ from hf_tuner.console import Progress, count
 from hf_tuner.data.box_folders import read_box_folder
 from hf_tuner.data.image_folders import is_image_folder, picture_files
 from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
+from hf_tuner.data.panoptic_folders import read_panoptic_folder
 from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import SUFFIXES, Look, look_at, quiet_pillow, require_pillow
@@ -35,7 +36,10 @@ def is_picture(path: Path) -> bool:
 
 
 def picture_folder(folder: Path) -> tuple[dict[str, Dataset], list[str]] | None:
-    """Splits and notes of a folder of pictures with boxes or masks beside them, or in class folders; None for any other."""
+    """Splits and notes of a folder of pictures with boxes, segments or masks beside them, or in class folders; None for any
+    other."""
+    if (scenes := read_panoptic_folder(folder)) is not None:
+        return scenes
     boxed = read_box_folder(folder)
     if boxed is not None or any(folder.rglob("metadata.*")):
         return boxed

@@ -1,6 +1,6 @@
-"""Average precision of boxes as COCO measures it, as a function of how often each picture was drawn.
+"""Average precision of boxes and masks as COCO measures it, as a function of how often each picture was drawn.
 
-Boxes are matched once per picture, class and range of sizes (Lin et al. 2014, arXiv 1405.0312; the rules of pycocotools'
+Boxes (or masks) are matched once per picture, class and range of sizes (Lin et al. 2014, arXiv 1405.0312; the rules of pycocotools'
 `COCOeval`): detections by falling score, each takes the free box of its class that it overlaps most, if the overlap
 reaches the threshold. What is summed over pictures afterwards is weighted, so a bootstrap matches nothing again.
 """
@@ -32,6 +32,26 @@ Weighted = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
+class Compared:
+    """One picture: what was found, what there is to find, and how far each covers the other."""
+
+    score: np.ndarray
+    """[found]"""
+    said: np.ndarray
+    """Class [found]."""
+    area: np.ndarray
+    """Pixels [found]."""
+    known: np.ndarray
+    """Class [expected]."""
+    size: np.ndarray
+    """Pixels [expected]."""
+    crowd: np.ndarray
+    """Whether it is several things in one [expected]."""
+    shared: np.ndarray
+    """Intersection over union [found, expected]; with a crowd, the share of what was found that lies in it."""
+
+
+@dataclass(frozen=True)
 class Matched:
     """The detections of one class in all pictures, by falling score."""
 
@@ -59,16 +79,28 @@ def overlaps(found: Boxes, expected: Boxes, crowd: np.ndarray | None = None) -> 
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def matched(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], sizes: tuple[float, float] = EVERY,
-            ) -> dict[int, Matched]:  # fmt: skip
-    """Detections matched with boxes, by class.
+def compared(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> list[Compared]:
+    """Boxes of each picture beside each other.
 
     `found` has [detections, 6] for each picture: corners in pixels, score, class; `expected` [boxes, 6]: corners, class, 1
-    around a crowd, or without the last. Boxes whose area is outside of `sizes` and crowds need not be found, and finding
-    them is no fault; a crowd may be found as often as something is said to be in it.
+    around a crowd, or without the last.
     """
-    classes = {int(c) for boxes in expected for c in boxes[:, 4]} | {int(c) for boxes in found for c in boxes[:, 5]}
-    return {name: _of_class(name, found, expected, sizes) for name in sorted(classes)}
+    made = []
+    for said, known in zip(found, expected, strict=True):
+        crowd = known[:, 5] > 0 if known.shape[1] > 5 else np.zeros(len(known), bool)
+        shared = overlaps(said, known, crowd)
+        made.append(Compared(said[:, 4], said[:, 5], _areas(said), known[:, 4], _areas(known), crowd, shared))
+    return made
+
+
+def matched(pictures: Sequence[Compared], sizes: tuple[float, float] = EVERY) -> dict[int, Matched]:
+    """What was found matched with what is expected, by class.
+
+    What is expected with an area outside of `sizes` and crowds need not be found, and finding them is no fault; a crowd may
+    be found as often as something is said to be in it.
+    """
+    classes = {int(c) for one in pictures for c in (*one.known, *one.said)}
+    return {name: _of_class(name, pictures, sizes) for name in sorted(classes)}
 
 
 def precisions(classes: Sequence[Matched], weights: np.ndarray) -> np.ndarray:
@@ -77,13 +109,13 @@ def precisions(classes: Sequence[Matched], weights: np.ndarray) -> np.ndarray:
     return np.stack(made, axis=1) if made else np.full((len(weights), 0, len(THRESHOLDS)), np.nan)
 
 
-def scores(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, Weighted]:
+def scores(pictures: Sequence[Compared], names: Sequence[str]) -> dict[str, Weighted]:
     """mAP, mAP at overlaps of 0.5 and 0.75, by size, the mean recall, and the AP of each class (up to a dozen).
 
-    Arguments are those of `matched`, and the class names. Each score is a function of weights [samples, pictures]; sizes and
-    classes of which there is nothing to find are left out.
+    Each score is a function of weights [samples, pictures]; sizes and classes of which there is nothing to find are left
+    out.
     """
-    every = matched(found, expected)
+    every = matched(pictures)
     classes = list(every.values())
     made: dict[str, Weighted] = {
         "map": partial(_mean, classes, slice(None)),
@@ -91,7 +123,7 @@ def scores(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: S
         "map_75": partial(_mean, classes, slice(5, 6)),
     }
     for size, area in SIZES.items():
-        of_size = list(matched(found, expected, area).values())
+        of_size = list(matched(pictures, area).values())
         if any(one.boxes.sum() for one in of_size):
             made[f"map_{size}"] = partial(_mean, of_size, slice(None))
     made["mar_100"] = partial(_recall, classes)
@@ -101,11 +133,9 @@ def scores(found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: S
     return made
 
 
-def class_table(
-    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], names: Sequence[str]
-) -> list[dict[str, Any]]:
+def class_table(pictures: Sequence[Compared], names: Sequence[str]) -> list[dict[str, Any]]:
     """{"name", "boxes", "ap", "ap_50"} of every class; None where there is nothing to find."""
-    every, weights, table = matched(found, expected), np.ones((1, len(expected))), []
+    every, weights, table = matched(pictures), np.ones((1, len(pictures))), []
     for index, name in enumerate(names):
         values = precisions([every[index]], weights)[0, 0] if index in every else np.full(len(THRESHOLDS), np.nan)
         known = bool(np.isfinite(values).all())
@@ -119,20 +149,18 @@ def _areas(boxes: Boxes) -> np.ndarray:
     return np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(axis=1)
 
 
-def _of_class(
-    name: int, found: Sequence[np.ndarray], expected: Sequence[np.ndarray], sizes: tuple[float, float]
-) -> Matched:
+def _of_class(name: int, pictures: Sequence[Compared], sizes: tuple[float, float]) -> Matched:
     rows, sure, right, aside, boxes = [], [], [], [], []
-    for row, (said, known) in enumerate(zip(found, expected, strict=True)):
-        said, known = said[said[:, 5] == name], known[known[:, 4] == name]
-        said = said[np.argsort(-said[:, 4], kind="stable")][:MOST]
-        crowd = known[:, 5] > 0 if known.shape[1] > 5 else np.zeros(len(known), bool)
-        other = (_areas(known) < sizes[0]) | (_areas(known) > sizes[1]) | crowd
+    for row, one in enumerate(pictures):
+        said, known = np.flatnonzero(one.said == name), np.flatnonzero(one.known == name)
+        said = said[np.argsort(-one.score[said], kind="stable")][:MOST]
+        crowd = one.crowd[known]
+        other = (one.size[known] < sizes[0]) | (one.size[known] > sizes[1]) | crowd
         boxes.append(int((~other).sum()))
-        hit, skipped = _match(said, known, other, crowd)
-        outside = (_areas(said) < sizes[0]) | (_areas(said) > sizes[1])
+        hit, skipped = _match(one.shared[np.ix_(said, known)], other, crowd)
+        outside = (one.area[said] < sizes[0]) | (one.area[said] > sizes[1])
         rows.append(np.full(len(said), row))
-        sure.append(said[:, 4])
+        sure.append(one.score[said])
         right.append(hit & ~skipped)
         aside.append(skipped | (~hit & outside))
     order = np.argsort(-np.concatenate(sure), kind="stable")
@@ -140,15 +168,14 @@ def _of_class(
                    np.concatenate(aside, axis=1)[:, order], np.array(boxes, float))  # fmt: skip
 
 
-def _match(said: np.ndarray, known: np.ndarray, other: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _match(shared: np.ndarray, other: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which detections find a box, and which find one that does not count, [thresholds, detections] each."""
-    hit = np.zeros((len(THRESHOLDS), len(said)), bool)
+    hit = np.zeros((len(THRESHOLDS), len(shared)), bool)
     skipped = hit.copy()
-    if not len(said) or not len(known):
+    if not shared.size:
         return hit, skipped
-    shared = overlaps(said, known, crowd)
     for t, threshold in enumerate(THRESHOLDS):
-        free = np.ones(len(known), bool)
+        free = np.ones(len(other), bool)
         for d in np.flatnonzero(shared.max(axis=1) >= threshold):
             # One that counts comes first, even where one that does not overlaps more. Of equals the last, as in COCOeval.
             for which in (~other, other):

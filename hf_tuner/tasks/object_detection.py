@@ -206,9 +206,9 @@ class ObjectDetection(PictureTask):
 
     def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
         """COCO's average precision over overlaps, at 0.5 and 0.75, by size and by class."""
-        from hf_tuner.metrics._detection import scores
+        from hf_tuner.metrics._detection import compared, scores
 
-        return Measures(scores(kept, expected_boxes(ready), self.names), len(kept))
+        return Measures(scores(compared(kept, expected_boxes(ready)), self.names), len(kept))
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
         """mAP and mAP at an overlap of 0.5."""
@@ -227,9 +227,9 @@ class ObjectDetection(PictureTask):
 
     def details(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, Any]:
         """Average precision of each class."""
-        from hf_tuner.metrics._detection import class_table
+        from hf_tuner.metrics._detection import class_table, compared
 
-        return {"boxes_per_class": class_table(kept, expected_boxes(ready), self.names)}
+        return {"boxes_per_class": class_table(compared(kept, expected_boxes(ready)), self.names)}
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> "list[Drawn]":
         """The first pictures, each with what was expected (left) and what was found (right)."""
