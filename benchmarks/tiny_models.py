@@ -2,10 +2,12 @@
 
     python benchmarks/tiny_models.py gpt --texts FOLDER_OR_FILE --output DIR [--steps 400]
     python benchmarks/tiny_models.py t5 --texts FOLDER_OR_FILE --output DIR [--steps 400]
+    python benchmarks/tiny_models.py captioner --texts CAPTIONS --output DIR
 
 `gpt` is a Llama of 1.6 million parameters that learns to go on with the texts; `t5` an encoder–decoder of about the
 same size that learns to fill in what was cut out of them (span corruption, Raffel et al. 2020, arXiv 1910.10683). Both
 read a byte-level BPE vocabulary of 2,048 tokens that is trained on the same texts, so that nothing is ever unknown.
+`captioner` is a BLIP of about the same size for pictures of 96 pixels that has learned nothing but the words of the captions.
 Texts are every string of parquet, JSON Lines and .txt files (paragraphs); several places are separated by commas.
 """
 
@@ -24,6 +26,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipImageProcessor,
+    BlipProcessor,
     LlamaConfig,
     PreTrainedTokenizerFast,
     T5Config,
@@ -42,7 +48,7 @@ KINDS = (".parquet", ".jsonl", ".txt")
 def main() -> None:
     """Read texts, train tokenizer and model, save both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("gpt", "t5"))
+    parser.add_argument("kind", choices=("gpt", "t5", "captioner"))
     parser.add_argument("--texts", required=True, help="files or folders (parquet, jsonl, txt), separated by commas")
     parser.add_argument("--output", required=True)
     parser.add_argument("--steps", type=int, default=400)
@@ -55,6 +61,9 @@ def main() -> None:
     if not texts:
         parser.error(f"--texts {seen.texts}: no text in {', '.join(KINDS)} files there")
     tokenizer = train_tokenizer(texts, seen.kind)
+    if seen.kind == "captioner":
+        save_captioner(tokenizer, seen.output)
+        return
     stream = np.concatenate([[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts, **PLAIN)["input_ids"]])
     model = (gpt if seen.kind == "gpt" else t5)(tokenizer)
     print(f"{len(texts):,} texts, {len(stream):,} tokens; {sum(p.numel() for p in model.parameters()):,} parameters")
@@ -105,7 +114,7 @@ def train_tokenizer(texts: list[str], kind: str) -> PreTrainedTokenizerFast:
         core.post_processor = processors.TemplateProcessing(
             single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
         )
-    names = {"pad_token": "<pad>", "eos_token": "</s>", **({"bos_token": "<s>"} if kind == "gpt" else {})}
+    names = {"pad_token": "<pad>", "eos_token": "</s>", **({"bos_token": "<s>"} if kind != "t5" else {})}
     return PreTrainedTokenizerFast(tokenizer_object=core, model_max_length=POSITIONS, **names)
 
 
@@ -127,6 +136,25 @@ def t5(tokenizer: Any) -> Any:
         **ids_of(tokenizer),
     )  # fmt: skip
     return AutoModelForSeq2SeqLM.from_config(config)
+
+
+def save_captioner(tokenizer: Any, folder: str) -> None:
+    """A BLIP whose text reads 36 patches of a picture, with its processor; nothing of it is trained."""
+    size = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": DEPTH,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 3 * WIDTH,
+    }
+    text = {**size, "vocab_size": len(tokenizer), "encoder_hidden_size": WIDTH, "max_position_embeddings": 64,
+            "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **ids_of(tokenizer),
+            "sep_token_id": tokenizer.eos_token_id}  # fmt: skip
+    eyes = {**size, "image_size": 96, "patch_size": 16, "initializer_range": 0.02}  # BLIP's own default is 1e-10
+    model = BlipForConditionalGeneration(BlipConfig(text_config=text, vision_config=eyes))
+    pictures = BlipImageProcessor(size={"height": 96, "width": 96})
+    BlipProcessor(pictures, tokenizer).save_pretrained(folder)
+    model.save_pretrained(folder)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, untrained; saved: {folder}")
 
 
 def ids_of(tokenizer: Any) -> dict[str, int]:

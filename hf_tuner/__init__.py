@@ -32,6 +32,7 @@ _HOME = {
     "SFT": "tasks.sft",
     "ImageClassification": "tasks.image_classification",
     "ImageTextToText": "tasks.image_text_to_text",
+    "ImageToText": "tasks.image_to_text",
     "SemanticSegmentation": "tasks.semantic_segmentation",
     "InstanceSegmentation": "tasks.instance_segmentation",
     "MaskedLM": "tasks.masked_lm",

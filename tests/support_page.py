@@ -82,6 +82,12 @@ REFUSED: dict[tuple[str, str], str] = {
         for task in SEGMENTS
         for m in ("p-tuning", "prefix", "prompt")
     },
+    ("image-to-text", "head-only"): "has no head to train; use --method lora or full",
+    ("image-to-text", "lp-ft"): "no one state a row that a probe is fitted on",
+    **{
+        ("image-to-text", m): "prompt methods work on text models with a known head"
+        for m in ("p-tuning", "prefix", "prompt")
+    },
     ("sentence-similarity", "head-only"): "has no head to train",
     ("sentence-similarity", "lp-ft"): "no one state a row that a probe is fitted on",
 }

@@ -45,6 +45,7 @@ BASELINES = {
     "majority": "always giving the commonest answer",
     "chance": "guessing",
     "lead": "giving the first sentences",
+    "typical caption": "giving every picture the most typical caption",
     "copy": "copying the input",
 }
 

@@ -143,9 +143,9 @@ def outermost(names: Iterable[str]) -> list[str]:
 
 def task_type(model: Any) -> str:
     """peft's task type by the name of the model class; prompt methods cannot do without. Raises UsageError."""
-    name = type(model).__name__
+    name, sees = type(model).__name__, getattr(model, "main_input_name", "") == "pixel_values"
     for ending, kind in TASK_TYPES.items():
-        if name.endswith(ending):
+        if name.endswith(ending) and not sees:
             # Gemma 3 and others that also see are called ForConditionalGeneration and have no encoder.
             decoder = kind == "SEQ_2_SEQ_LM" and not model.config.is_encoder_decoder
             if kind == "FEATURE_EXTRACTION" and "image" in getattr(model, "input_modalities", ()):

@@ -27,6 +27,7 @@ RANKING = (
     "map_small",
     "map_medium",
     "map_large",
+    "cider",
 )
 BINS = 15
 

@@ -28,6 +28,7 @@ NAMES = {
     "ndcg_at_10": "nDCG@10",
     "recall_at_1": "recall@1",
     "recall_at_10": "recall@10",
+    "cider": "CIDEr-D",
     "bleu": "BLEU",
     "chrf": "chrF",
     "rouge_1": "ROUGE-1",
@@ -63,7 +64,7 @@ ORDER = (
     "spearman_cosine", "pearson_cosine", "map", "map_50", "map_75",
     "pq", "pq_things", "pq_stuff", "sq", "rq",
     "mrr_at_10", "ndcg_at_10", "recall_at_1", "recall_at_10", "triplet_accuracy",
-    "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
+    "cider", "bleu", "rouge_l", "margin", "perplexity", "bits_per_byte",
     "mean_iou", "mean_dice", "mean_accuracy", "pixel_accuracy",
     "mean_recall",
     "image_to_text_recall_at_1", "image_to_text_recall_at_5", "image_to_text_recall_at_10", "image_to_text_mrr",
@@ -76,7 +77,7 @@ LOWER_IS_BETTER = ("mse", "mae", "log_loss", "calibration_error", "hamming", "lo
 UNBOUNDED = ("margin", "chosen_logp", "rejected_logp", "bleu", "chrf", "rouge_1", "rouge_2", "rouge_l")
 """Scores that have no place on a line from 0 to 1, and not because they are better when lower."""
 SPLITS = ("test", "validation", "train")
-BASELINES = ("majority", "chance", "copy", "lead", "before", "probe")
+BASELINES = ("majority", "chance", "copy", "lead", "typical caption", "before", "probe")
 """The one a run is set beside comes last."""
 NONE = "–"
 

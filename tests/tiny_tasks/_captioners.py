@@ -10,7 +10,7 @@ PLACES = ("top", "bottom")
 WORDS = ["a", "an", "the", "square", "picture", "of", "at", "on", "is", ".", *COLOURS, *PLACES]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 PIXELS = {"height": 32, "width": 32}
-EYES = {**SMALL, "image_size": 32, "patch_size": 8}
+EYES = {**SMALL, "image_size": 32, "patch_size": 8, "initializer_range": 0.2}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
@@ -59,7 +59,7 @@ def vit_gpt2(folder: Path) -> Path:
     set_seed(0)
     writes = GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=64, bos_token_id=0,
                         eos_token_id=2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, is_decoder=True,
-                        add_cross_attention=True)  # fmt: skip
+                        add_cross_attention=True, initializer_range=0.2)  # fmt: skip
     config = VisionEncoderDecoderConfig.from_encoder_decoder_configs(ViTConfig(**EYES), writes)
     config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 0, 1, 2
     ViTImageProcessor(size=PIXELS).save_pretrained(folder)
