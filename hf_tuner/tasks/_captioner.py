@@ -86,7 +86,8 @@ def captioner_of(config: Any, processor: Any, model: str) -> Captioner:
     _require_captioner(config, processor, model)
     text, tokenizer = config.get_text_config(decoder=True), processor.tokenizer
     crosses, own = bool(getattr(config, "is_encoder_decoder", False)), config.model_type in OWN_ENDS
-    end = text.sep_token_id if own else _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
+    end: Any = text.sep_token_id if own else _first(tokenizer.eos_token_id, tokenizer.sep_token_id)
+    start: Any
     if own:
         start = text.bos_token_id
     elif crosses:
