@@ -86,8 +86,10 @@ def pooler_modules(model: Any) -> tuple[str, ...]:
 
 
 def output_modules(model: Any) -> tuple[str, ...]:
-    """The layer that gives a language model's words, where it has one; T5 keeps it beside its two stacks."""
-    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    """The layer that gives a language model's words, where it has one; T5 keeps it beside its two stacks, BLIP tells only of
+    its text decoder's."""
+    parts = (module for module in model.modules() if hasattr(module, "get_output_embeddings"))
+    output = next((found for part in parts if (found := part.get_output_embeddings()) is not None), None)
     return tuple(name for name, module in model.named_modules() if output is not None and module is output)
 
 
