@@ -11,7 +11,7 @@ import pytest
 
 from hf_tuner.errors import ArtifactError, EnvironmentFault
 from hf_tuner.report import classification, page, wording
-from hf_tuner.report.plots import most_confused
+from hf_tuner.report.plots import curves, most_confused
 from hf_tuner.report.report import Report, write_file
 
 KEYS = {
@@ -294,3 +294,12 @@ def test_calibration_bins_hold_every_row():
     bins = classification.calibration(LOGITS, TRUTH)
     assert sum(b["rows"] for b in bins) == 5
     assert sum(b["rows"] * b["accuracy"] for b in bins) == pytest.approx(3)
+
+
+def test_curves_show_the_score_where_no_loss_was_evaluated():
+    trained = [{"step": 1, "loss": 2.0, "learning_rate": 1.0}, {"step": 9, "loss": 1.0, "learning_rate": 0.5}]
+    timed, scored, lost = (
+        {"step": 9, **more} for more in ({"eval_runtime": 3.0}, {"eval_map": 0.3}, {"eval_loss": 0.7})
+    )
+    assert curves([*trained, timed]) == curves(trained) != curves([*trained, scored])
+    assert curves([*trained, lost]) == curves([*trained, {**scored, **lost}])

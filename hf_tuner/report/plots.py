@@ -19,6 +19,8 @@ CLASSES_SHOWN = 20
 """More classes than this: the confusion matrix shows the most confused ones."""
 BARS_SHOWN = 30
 NAME_LENGTH = 24
+CLOCK = ("_runtime", "_per_second")
+"""Ends of the names of what is logged about the time that an evaluation took."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ def figures(details: Mapping[str, Any]) -> dict[str, Picture]:
 
 
 def curves(history: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) -> bytes:
-    """Training and evaluation loss over steps, the learning rate below; rows {step, loss, learning_rate, eval_loss}."""
+    """Training and evaluation loss over steps, the learning rate below; rows {step, loss, learning_rate, eval_loss}.
+
+    Where no loss was evaluated, the first score of the validation rows (eval_map …) stands beside the loss.
+    """
     figure = _figure(7.2, 4.2, theme)
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     loss, evaluated = _series(history, "loss"), _series(history, "eval_loss")
@@ -82,6 +87,14 @@ def curves(history: Sequence[Mapping[str, Any]], theme: Theme = LIGHT) -> bytes:
     _line(top, evaluated, theme.second, "evaluation loss", markers=True)
     _line(below, _series(history, "learning_rate"), theme.ink, "learning rate")
     top.set_ylabel("loss")
+    score = next((key for row in history for key in row if key.startswith("eval_") and not key.endswith(CLOCK)), "")
+    if score and not len(evaluated[0]):
+        beside = top.twinx()
+        _line(beside, _series(history, score), theme.second, score, markers=True)
+        beside.set_ylabel(_label(score.removeprefix("eval_")))
+        _style(beside, theme, grid=False)
+        beside.patch.set_visible(False)
+        beside.yaxis.label.set(color=theme.second)
     below.set_ylabel("learning rate")
     below.set_xlabel("step")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
