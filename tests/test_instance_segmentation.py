@@ -14,6 +14,10 @@ from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.intervals import measured
 from hf_tuner.evaluation.loop import take
 from hf_tuner.evaluation.predict import encoded
+from hf_tuner.methods import dora
+from hf_tuner.models.head import head_modules, listed_modules
+from hf_tuner.models.load import sketch_head
+from hf_tuner.models.targets import find_targets
 from hf_tuner.tasks._segment_loss import require_known, summed_loss
 from hf_tuner.tasks._segments import from_masks, known_of, packed, unpacked
 from hf_tuner.tasks.instance_segmentation import Config, InstanceSegmentation
@@ -261,6 +265,25 @@ def test_lines_of_the_card_find_masks_with_a_loaded_model(kind: str, setup: Any,
     _, task, _, processors = setup
     exec("\n".join(task.usage(0).lines), {"model": model_of(kind).eval(), "processor": processors[kind]})  # noqa: S102 - ours
     assert capsys.readouterr().out.strip().endswith("found")
+
+
+def test_layers_called_out_of_a_list_stay_out_of_quantisation() -> None:
+    model = tiny.mask2former()
+    kept = listed_modules(model)
+    predictors = [
+        name for name, module in model.named_modules() if type(module).__name__ == "Mask2FormerPredictionBlock"
+    ]
+    assert predictors and set(kept) >= {f"{name}.0" for name in predictors}
+    assert set(kept) <= set(sketch_head(model, False))
+
+
+def test_layers_without_a_direction_get_no_dora(capsys: pytest.CaptureFixture) -> None:
+    model = tiny.mask2former()
+    targets = find_targets(model, head_modules(model), "all-linear")
+    flat = [name for name in targets.selected if not model.get_submodule(name).weight.any()]
+    adapted = dora.adapt(model, dora.Config(r=2), targets).base_model.targeted_module_names
+    assert flat and adapted and not set(flat) & set(adapted)
+    assert f"{len(flat)} layers have rows of zeros" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ quarter slower than LoRA; in peft's own comparison (MetaMathQA) it gained nothin
 Magnitudes are computed from the base weights when the adapter is made.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hf_tuner.config import Targets, option
@@ -37,6 +37,18 @@ class Config:
 
 
 def adapt(model: Any, config: Config, targets: Targets) -> Any:
-    """Freeze the model, put direction and magnitude beside the selected layers, train the head in full."""
+    """Freeze the model, put direction and magnitude beside the selected layers, train the head in full.
+
+    A weight row of zeros has no direction: layers that hold one (deformable attention begins so) are left out.
+    """
+    from hf_tuner.console import say
+
     alpha = config.lora_alpha or 2 * config.r
+    weights = {name: model.get_submodule(name).weight for name in targets.selected}
+    still = [n for n, weight in weights.items() if not weight.is_meta and not weight.flatten(1).any(dim=1).all()]
+    if still and len(still) < len(targets.selected):
+        say(
+            f"  note      {len(still)} layers have rows of zeros, which have no direction, and are left out: {still[0]} first"
+        )
+        targets = replace(targets, selected=tuple(name for name in targets.selected if name not in still))
     return attach(model, "LoraConfig", targets, **options(config, lora_alpha=alpha, use_dora=True))

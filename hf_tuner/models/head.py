@@ -76,6 +76,17 @@ def attention_modules(model: Any) -> tuple[str, ...]:
     return tuple(name for name, module in model.named_modules() if isinstance(module, nn.MultiheadAttention))
 
 
+def listed_modules(model: Any) -> tuple[str, ...]:
+    """Layers that their parent calls out of a plain list of its own (Mask2Former's mask predictor): what is put in their
+    place, quantised, would never be called."""
+    return tuple(
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        for name, child in module.named_children()
+        if any(child in held for held in vars(module).values() if isinstance(held, list))
+    )
+
+
 def pooler_modules(model: Any) -> tuple[str, ...]:
     """The pooler inside the backbone, where there is one with parameters: the head reads through it."""
     root = backbone_name(model)

@@ -25,6 +25,7 @@ from hf_tuner.models.foreign import config_of, gaps_of, missing_in, model_of, sk
 from hf_tuner.models.head import (
     attention_modules,
     head_modules,
+    listed_modules,
     new_modules,
     output_modules,
     pooler_modules,
@@ -183,7 +184,7 @@ def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
     """Modules that must stay out of quantisation: head, a language model's output layer, pooler, averaging block."""
     averaging = (layer_name(model),) if pooling else ()
     kept = (*head_modules(model), *output_modules(model), *pooler_modules(model), *projection_modules(model))
-    return tuple(dict.fromkeys((*kept, *attention_modules(model), *averaging)))
+    return tuple(dict.fromkeys((*kept, *attention_modules(model), *listed_modules(model), *averaging)))
 
 
 def read_weights(run: Run, task: Any, sketch: Any, extra: dict[str, Any]) -> tuple[Any, list[str]]:
