@@ -148,7 +148,7 @@ def task_type(model: Any) -> str:
         if name.endswith(ending) and not sees:
             # Gemma 3 and others that also see are called ForConditionalGeneration and have no encoder.
             decoder = kind == "SEQ_2_SEQ_LM" and not model.config.is_encoder_decoder
-            if kind == "FEATURE_EXTRACTION" and "image" in getattr(model, "input_modalities", ()):
+            if ending == "Model" and "image" in getattr(model, "input_modalities", ()):
                 break
             return "CAUSAL_LM" if decoder else kind
     raise UsageError(f"prompt methods work on text models with a known head, not on {name}; use --method lora")
