@@ -120,9 +120,11 @@ def _parted(model: Any) -> list[tuple[list[str], Any]]:
 
 
 def _eyes(model: Any) -> tuple[str, ...]:
-    """Name of the sub-model that transformers calls the encoder of images; empty when there is none."""
+    """Name of the sub-model that transformers calls the encoder of images and of nothing else; empty when there is none."""
     try:
         found = model.get_encoder(modality="image")
+        if found is model.get_encoder():
+            return ()
     except (AttributeError, TypeError):  # no model of transformers, or one whose encoder is that of its texts
         return ()
     return tuple(name for name, module in model.named_modules() if name and module is found)
