@@ -14,6 +14,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.intervals import measured
 from hf_tuner.evaluation.loop import take
 from hf_tuner.evaluation.predict import encoded
+from hf_tuner.evaluation.verify import compare
 from hf_tuner.methods import dora
 from hf_tuner.models.head import head_modules, listed_modules
 from hf_tuner.models.load import sketch_head
@@ -265,6 +266,19 @@ def test_lines_of_the_card_find_masks_with_a_loaded_model(kind: str, setup: Any,
     _, task, _, processors = setup
     exec("\n".join(task.usage(0).lines), {"model": model_of(kind).eval(), "processor": processors[kind]})  # noqa: S102 - ours
     assert capsys.readouterr().out.strip().endswith("found")
+
+
+def test_a_rounding_changes_little_of_what_is_compared() -> None:
+    masks = np.zeros((2, 40, 50), bool)
+    masks[0, :20], masks[1, 10:30] = True, True
+    moved = masks.copy()
+    moved[0, 19, 49] = False
+    kept = [[packed(from_masks(one, np.array(scores, np.float32), np.array([0, 1])))]
+            for one, scores in ((masks, [0.5, 0.7]), (moved, [0.500001, 0.699999]))]  # fmt: skip
+    task = InstanceSegmentation(names=("bar", "disc"))
+    assert not compare("bits", *kept, 1e-5).passed
+    assert compare("seen", *map(task.roughly, kept), 1e-5).passed
+    assert not compare("seen", task.roughly(kept[0]), [np.zeros((40, 50), np.int64)], 1e-5).passed
 
 
 def test_layers_called_out_of_a_list_stay_out_of_quantisation() -> None:

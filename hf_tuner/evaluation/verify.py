@@ -6,7 +6,7 @@ python -m hf_tuner.evaluation.verify FOLDER ROWS KEPT.npz [BASE]
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,16 +55,17 @@ def reloaded(folder: Path, rows: Any, base: str | None = None) -> Kept:
 
 
 def same_predictions(measured: Kept, folder: Path, rows: Any, tolerance: float, name: str = "saved = measured",
-                     base: str | None = None) -> Proof:  # fmt: skip
+                     base: str | None = None, roughly: Callable[[Kept], Kept] = list) -> Proof:  # fmt: skip
     """Proof that `folder`, reloaded, gives what was measured.
 
-    `tolerance` is relative to the scale of the numbers; 0 asks for the same bits. `base` as in `reloaded`.
+    `tolerance` is relative to the scale of the numbers; 0 asks for the same bits. `base` as in `reloaded`. With a tolerance,
+    what is compared is what `roughly` (a task's) makes of both.
     """
     try:
         again = reloaded(folder, rows, base)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return Proof(name, False, f"{folder} cannot be reloaded: {error}")
-    return compare(name, measured, again, tolerance)
+    return compare(name, *((roughly(measured), roughly(again)) if tolerance else (measured, again)), tolerance)
 
 
 def compare(name: str, measured: Sequence[np.ndarray], again: Sequence[np.ndarray], tolerance: float) -> Proof:

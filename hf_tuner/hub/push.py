@@ -93,7 +93,9 @@ def require_same(folder: Path, ready: Path) -> None:
     rows = sample_rows(saved.task)
     tolerance = 0.0 if saved.model.device.type == "cpu" else 1e-3
     base = str(saved.manifest.base["id"]) if saved.manifest.saves == "adapter" else None
-    proof = same_predictions(kept_of(saved, rows, alone=True)[0], ready, rows, tolerance, "pushed = saved", base)
+    proof = same_predictions(
+        kept_of(saved, rows, alone=True)[0], ready, rows, tolerance, "pushed = saved", base, saved.task.roughly
+    )
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
     if not proof.passed:
         raise ArtifactError(

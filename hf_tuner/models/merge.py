@@ -39,7 +39,7 @@ def merge(run: Path | str, output: Path | str | None = None, *, tolerance: float
     beside = saved.task.files(saved.manifest.max_length)
     files = save_model(merged, saved.processor, target, lambda aside: write_files(aside, beside))
     _write_manifest(target, saved, files, str(run) if _on_hub(run) else folder.name)
-    proof = same_predictions(measured, target, rows, tolerance, name="merged = measured")
+    proof = same_predictions(measured, target, rows, tolerance, "merged = measured", roughly=saved.task.roughly)
     say(f"  {'✓' if proof.passed else '✗'} {proof.name}: {proof.detail}")
     if not proof.passed and not force:
         shutil.rmtree(target)  # it was empty or absent before

@@ -216,6 +216,12 @@ class SegmentTask(PictureTask):
         """Masks bool [n, height, width], scores and classes [n] of one picture's class and mask logits."""
         raise NotImplementedError
 
+    def roughly(self, kept: "list[np.ndarray]") -> "list[np.ndarray]":
+        """A map [height, width] of the class that is surest at each pixel, from 1, for each picture; 0 where there is none."""
+        from hf_tuner.tasks._segments import surest
+
+        return [surest(unpacked(one)) for one in kept]
+
     def known(self, kept: "list[np.ndarray]", ready: Any) -> "list[tuple[Segments, Known]]":
         """What was found in each picture, beside what it is annotated with."""
         made = []

@@ -290,6 +290,10 @@ class Task:
         """What `outputs` kept in the form that `measure`, `baselines` and `worst` use; texts for generated ids."""
         return kept
 
+    def roughly(self, kept: "list[np.ndarray]") -> "list[np.ndarray]":
+        """What `outputs` kept in a form in which a rounding changes little."""
+        return kept
+
     def measure(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> Measures:
         """Scores of what was kept (made `readable`) against the rows."""
         raise NotImplementedError

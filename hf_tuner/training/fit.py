@@ -234,7 +234,7 @@ def _verified(run: Run, task: Any, model: Any, processor: Any, data: Any, longes
     measured = keep_outputs(model, here, task.collate(processor), task.outputs, alone=True)
     converted = getattr(model, "tuner_start", None) is not None  # saved as an adapter of twice the rank
     exact = bare_model(model).device.type == "cpu" and not converted
-    return same_predictions(measured, run.folder, rows, tolerance=0.0 if exact else 1e-3)
+    return same_predictions(measured, run.folder, rows, 0.0 if exact else 1e-3, roughly=task.roughly)
 
 
 def _reserved(run: Run, method: Any) -> int:
