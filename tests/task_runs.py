@@ -1,8 +1,10 @@
 """Runs of every task on its tiny set-up, for the tests that hold for all of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file
 from support_page import EXTRA
 from tiny_tasks import Tiny
@@ -36,3 +38,14 @@ def held(folder: Path) -> Any:
 def flags(settings: dict[str, Any]) -> list[str]:
     """Settings as words of a command line."""
     return [word for key, value in settings.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+
+
+def some(names: Sequence[str], part: int, first: int = 0) -> list[Any]:
+    """Parameters of a test, of which one in `part` is quick; `make test-all` runs the others too."""
+    return [pytest.param(name, marks=() if i % part == first else pytest.mark.slow) for i, name in enumerate(names)]
+
+
+def with_methods(names: Sequence[str], part: int) -> list[Any]:
+    """Each task with an adapter, and with whole models, of which one in `part` is quick."""
+    whole = [(name, () if i % part == 0 else pytest.mark.slow) for i, name in enumerate(names)]
+    return [*(pytest.param(name, "lora") for name in names), *(pytest.param(n, "full", marks=m) for n, m in whole)]

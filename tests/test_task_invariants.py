@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import command
-from task_runs import QUICK, flags, train, weights
+from task_runs import QUICK, flags, some, train, weights
 
 from hf_tuner import catalog
 from hf_tuner.cli.main import main
@@ -47,7 +47,7 @@ def test_update_does_not_depend_on_how_a_batch_is_cut(task: str, tiny: Any, tmp_
             np.testing.assert_allclose(other[key], value, rtol=2e-5, atol=2e-6, err_msg=key)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", some(TASKS, 2))
 def test_every_door_gives_the_same_bytes(task: str, tiny: Any, tmp_path: Path) -> None:
     setup = tiny(task)
     words = [
@@ -68,7 +68,7 @@ def test_every_door_gives_the_same_bytes(task: str, tiny: Any, tmp_path: Path) -
     assert len({(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in names}) == 1
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", some(TASKS, 2, 1))
 def test_interrupted_run_goes_on_bit_for_bit(task: str, tiny: Any, tmp_path: Path) -> None:
     settings = {**QUICK, "max_steps": 4, "save_strategy": "steps", "save_steps": 2, "verify": False}
     train(task, "lora", tiny(task), tmp_path / "whole", **settings)

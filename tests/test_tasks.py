@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from forks import forked
-from task_runs import flags, held
+from task_runs import flags, held, with_methods
 
 from hf_tuner import catalog
 from hf_tuner.cli.main import main
@@ -56,8 +56,7 @@ def test_merged_model_answers_like_the_adapter(
     assert "✓ merged = measured" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task, method", with_methods(TASKS, 4))
 def test_code_of_the_card_runs_when_pasted(
     task: str, method: str, finished: Any, tiny: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,8 +76,7 @@ def test_code_of_the_card_runs_when_pasted(
     assert done.text.strip(), "the code prints no answer"
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task, method", with_methods(TASKS, 4))
 def test_rows_of_the_tasks_own_can_stand_in_for_data_that_is_not_at_hand(task: str, method: str, finished: Any) -> None:
     saved = restore(finished(task, method))
     kept, ready = kept_of(saved, sample_rows(saved.task))
