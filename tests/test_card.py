@@ -287,7 +287,7 @@ def test_a_card_says_what_one_should_know_before_use() -> None:
         "hf-tuner rerun alice/run@v1/en",
         "[`stanfordnlp/imdb`](https://huggingface.co/datasets/stanfordnlp/imdb), configuration `plain_text`",
         "- learning rate: `0.00018`\n- rows per update: `32`\n- precision: `bf16 autocast`",
-        "- epochs: `3.0` (`87` updates)",
+        "- epochs: `3` (`87` updates)",
         "- CO2: 0.5 kg",
         "cut at 64 tokens",
         "test split is small (100 rows)",
