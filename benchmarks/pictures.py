@@ -16,7 +16,6 @@ The sides take turns for `--rounds` rounds; the fastest time of each counts. Rat
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -68,8 +67,8 @@ def main() -> None:
     run = flags.parse([*fixed, *same, *words], defaults)
     made = prepared(run, seen.rows)
     if seen.task == "object-detection":
-        made[1].size = {"max_height": seen.size, "max_width": seen.size}
-    rows = len(made[2])
+        made.processor.size = {"max_height": seen.size, "max_width": seen.size}
+    rows = len(made.ready)
     print(f"\n{seen.task}: {rows} images, batches of {batch_size(run)}, {torch.get_num_threads()} threads")
     best: dict[str, float] = {}
     for _ in range(seen.rounds):
@@ -86,15 +85,17 @@ def sides(size: int) -> dict[str, Callable[[Run, Made], float]]:
     return {
         "example": lambda run, made: example(run, made, size),
         "hf-tuner": ours,
-        "decode only": lambda run, made: timed(lambda: [decoded(row["image"]) for row in made[2]]),
-        "batches only": lambda run, made: timed(lambda: [made[0].collate(made[1])(b) for b in batches(run, made)]),
+        "decode only": lambda run, made: timed(lambda: [decoded(row["image"]) for row in made.ready]),
+        "batches only": lambda run, made: timed(
+            lambda: [made.task.collate(made.processor)(b) for b in batches(run, made)]
+        ),
         "model only": model_only,
     }
 
 
 def example(run: Run, made: Made, size: int) -> float:
     """Seconds of the Trainer alone, with an example script's transforms."""
-    task, processor, ready, _ = made
+    task, processor, ready = made.task, made.processor, made.ready
     transform, collate = TRANSFORMS[run.task](task, processor, size)
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.mkdtemp(), num_train_epochs=1, save_strategy="no", report_to="none", disable_tqdm=True,
@@ -157,7 +158,7 @@ TRANSFORMS: dict[str, Callable[[Any, Any, int], tuple[Callable, Callable]]] = {
 
 def model_only(run: Run, made: Made) -> float:
     """Seconds that as many batches as there are take in the model, if nothing has to be made for them."""
-    task, processor, _, _ = made
+    task, processor = made.task, made.processor
     model, loss = load_model(run, task).train(), objective(run, task, None)
     given = batches(run, made)
     batch = task.collate(processor)(given[0])
@@ -174,7 +175,7 @@ def model_only(run: Run, made: Made) -> float:
 
 def batches(run: Run, made: Made) -> list[list[dict[str, Any]]]:
     """The training rows of one pass, in batches."""
-    rows = Rows(made[2])
+    rows = Rows(made.ready)
     count, size = len(rows), batch_size(run)
     return [rows.__getitems__(list(range(start, min(start + size, count)))) for start in range(0, count, size)]
 
@@ -185,4 +186,4 @@ def batch_size(run: Run) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
