@@ -57,15 +57,8 @@ def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
     32 bit grey are scaled to 8 bit, which `convert` would clip to white. Raises UsageError for what is no whole image or
     has more than `pixels` pixels, before anything is decoded.
     """
-    name = str(source) if isinstance(source, Path) else "an image"
-    with _without_bomb_warning():
-        try:
-            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, pixels) as image:
-                return _rgb(_upright(image))
-        except _Refused as error:
-            raise UsageError(f"{name}: {error}") from error
-        except BROKEN as error:
-            raise UsageError(f"{name}: {_cause(source, error)}") from error
+    with _image(source, pixels, "an image") as image:
+        return _rgb(_upright(image))
 
 
 def size_of(source: Path | bytes) -> tuple[int, int]:
@@ -73,16 +66,9 @@ def size_of(source: Path | bytes) -> tuple[int, int]:
 
     Raises UsageError for what is no picture.
     """
-    name = str(source) if isinstance(source, Path) else "an image"
-    with _without_bomb_warning():
-        try:
-            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, PIXELS) as image:
-                width, height = image.size
-                return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
-        except _Refused as error:
-            raise UsageError(f"{name}: {error}") from error
-        except BROKEN as error:
-            raise UsageError(f"{name}: {_cause(source, error)}") from error
+    with _image(source, PIXELS, "an image") as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
 
 
 def open_mask(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
@@ -92,15 +78,8 @@ def open_mask(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
     first channel. Turned as EXIF says. Raises UsageError for a mask in colours, a JPEG (whose values are blurred), and as
     `open_image` does.
     """
-    name = str(source) if isinstance(source, Path) else "a mask"
-    with _without_bomb_warning():
-        try:
-            with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, pixels) as image:
-                return _ids(_upright(image), str(image.format))
-        except _Refused as error:
-            raise UsageError(f"{name}: {error}") from error
-        except BROKEN as error:
-            raise UsageError(f"{name}: {_cause(source, error)}") from error
+    with _image(source, pixels, "a mask") as image:
+        return _ids(_upright(image), str(image.format))
 
 
 def open_numbers(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
@@ -108,11 +87,18 @@ def open_numbers(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
 
     Raises UsageError for a JPEG (whose values are blurred), and as `open_image` does.
     """
-    name = str(source) if isinstance(source, Path) else "a map"
+    with _image(source, pixels, "a map") as image:
+        return _numbers(_upright(image), str(image.format))
+
+
+@contextlib.contextmanager
+def _image(source: Path | bytes, pixels: int, what: str) -> Iterator[Any]:
+    """An opened image, which is decoded inside. Raises UsageError for what cannot be, with the file's name, or `what`."""
+    name = str(source) if isinstance(source, Path) else what
     with _without_bomb_warning():
         try:
             with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, pixels) as image:
-                return _numbers(_upright(image), str(image.format))
+                yield image
         except _Refused as error:
             raise UsageError(f"{name}: {error}") from error
         except BROKEN as error:
