@@ -81,10 +81,10 @@ def token_losses(logits: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tenso
     return losses.masked_scatter(keep, found)
 
 
-def few_rows(model: Any, batch: Mapping[str, Any]) -> "Iterator[dict[str, torch.Tensor]]":
-    """The rows of a batch in parts whose logits, [rows, tokens, vocabulary], are not more than `LOGITS` numbers."""
-    step = rows_at_once(model, batch["input_ids"])
-    for start in range(0, len(batch["input_ids"]), step):
+def few_rows(model: Any, batch: Mapping[str, Any], ids: str = "input_ids") -> "Iterator[dict[str, torch.Tensor]]":
+    """The rows of a batch in parts whose logits, [rows, tokens of `ids`, vocabulary], are not more than `LOGITS` numbers."""
+    step = rows_at_once(model, batch[ids])
+    for start in range(0, len(batch[ids]), step):
         yield {name: value[start : start + step] for name, value in batch.items()}
 
 
@@ -99,6 +99,14 @@ def sums(*columns: "torch.Tensor") -> "list[np.ndarray]":
     import torch
 
     return list(torch.stack([column.double().sum(dim=1) for column in columns], dim=1).cpu().numpy())
+
+
+def by_token(kept: "Sequence[np.ndarray]") -> dict[str, float]:
+    """Loss and accuracy per token of rows of [sum of losses, tokens, tokens that were the likeliest]."""
+    import numpy as np
+
+    loss, tokens, right = np.asarray(kept, np.float64).sum(axis=0)
+    return {"loss": float(loss / max(tokens, 1)), "token_accuracy": float(right / max(tokens, 1))}
 
 
 def perplexity(kept: "list[np.ndarray]", first: "np.ndarray", size: "np.ndarray | None" = None) -> Measures:

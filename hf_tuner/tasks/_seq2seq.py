@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hf_tuner.config import Run, option
 from hf_tuner.console import count, say, warn
 from hf_tuner.errors import UsageError
-from hf_tuner.tasks._language import few_rows, sums, token_losses
+from hf_tuner.tasks._language import by_token, few_rows, sums, token_losses
 from hf_tuner.tasks._models import sees_both_ways
 from hf_tuner.tasks._packing import bare_model
 from hf_tuner.tasks._pairs import audit_pairs
@@ -308,10 +308,7 @@ class Seq2Seq(Task):
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
         """Loss and accuracy per token; no text is written while training."""
-        import numpy as np
-
-        loss, tokens, right = np.asarray(kept, np.float64).sum(axis=0)
-        return {"loss": float(loss / max(tokens, 1)), "token_accuracy": float(right / max(tokens, 1))}
+        return by_token(kept)
 
     def readable(self, kept: "list[np.ndarray]", processor: Any) -> "list[np.ndarray]":
         """Texts, each as its bytes in UTF-8."""

@@ -280,10 +280,7 @@ class ImageTextToText(Task):
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
         """Loss and accuracy per token; no answer is written while training."""
-        import numpy as np
-
-        loss, tokens, right = np.asarray(kept, np.float64).sum(axis=0)
-        return {"loss": float(loss / max(tokens, 1)), "token_accuracy": float(right / max(tokens, 1))}
+        return language.by_token(kept)
 
     def readable(self, kept: "list[np.ndarray]", processor: Any) -> "list[np.ndarray]":
         """Texts, each as its bytes in UTF-8; sums stay."""

@@ -11,7 +11,7 @@ from hf_tuner.console import count, say, warn
 from hf_tuner.tasks._captioner import Captioner, captioner_of
 from hf_tuner.tasks._captions import CAPTIONS, audit_captions, caption_layout, typical
 from hf_tuner.tasks._drawn import Drawn
-from hf_tuner.tasks._language import rows_at_once, sums, token_losses
+from hf_tuner.tasks._language import by_token, few_rows, sums, token_losses
 from hf_tuner.tasks._reading import bytes_of, decoded_bytes, text_of
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage, settings_of
 from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, decoded, input_size, pixels_of, seeded
@@ -234,9 +234,7 @@ class ImageToText(PictureTask):
     def quick_outputs(self, model: Any, batch: dict[str, Any]) -> "list[np.ndarray]":
         """Loss summed, tokens, and tokens that are the likeliest, [3] for each row, with the captions given word by word."""
         made: list[np.ndarray] = []
-        step = rows_at_once(model, batch["labels"])
-        for at in range(0, len(batch["labels"]), step):
-            part = {name: value[at : at + step] for name, value in batch.items()}
+        for part in few_rows(model, batch, "labels"):
             logits, labels = self.writer.taught(model, part), part["labels"]
             kept = labels != -100
             made += sums(token_losses(logits, labels), kept, (logits.argmax(dim=-1) == labels) & kept)
@@ -244,10 +242,7 @@ class ImageToText(PictureTask):
 
     def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
         """Loss and accuracy per token; no caption is written while training."""
-        import numpy as np
-
-        loss, tokens, right = np.asarray(kept, np.float64).sum(axis=0)
-        return {"loss": float(loss / max(tokens, 1)), "token_accuracy": float(right / max(tokens, 1))}
+        return by_token(kept)
 
     def readable(self, kept: "list[np.ndarray]", processor: Any) -> "list[np.ndarray]":
         """Captions, each as its bytes in UTF-8."""
