@@ -83,5 +83,5 @@ def test_a_weight_is_how_often_a_picture_counts() -> None:
 
 def test_each_class_has_a_line() -> None:
     table = class_table(tallies([TWO], 3), (*NAMES, "tree"), (*THINGS, True))
-    assert table[1] == {"name": "sky", "thing": False, "segments": 1, "pq": 1.0, "sq": 1.0, "rq": 1.0}
+    assert table[1] == {"name": "sky", "thing": False, "expected": 1, "pq": 1.0, "sq": 1.0, "rq": 1.0}
     assert table[2]["pq"] is None and table[0]["pq"] == 0.0

@@ -146,6 +146,12 @@ def test_the_page_shows_every_section(written):
     assert "101 tensors" in text
 
 
+def test_scores_of_each_class_of_detectors_and_segmenters_are_on_the_page(tmp_path):
+    scores = [{"name": "cell", "expected": 1200, "ap": 0.4321, "ap_50": None}]
+    page = report(details={"class_scores": scores}).write(tmp_path).read_text(encoding="utf-8")
+    assert "AP@50" in page and "0.432" in page and ">1200<" in page and "cell" in page
+
+
 def test_figures_are_png_and_no_half_file_stays(written):
     figures = sorted(p.name for p in (written / "figures").iterdir())
     assert figures == ["calibration.png", "confusion.png", "curves.png", "per_class.png"]

@@ -134,13 +134,13 @@ def scores(pictures: Sequence[Compared], names: Sequence[str]) -> dict[str, Weig
 
 
 def class_table(pictures: Sequence[Compared], names: Sequence[str]) -> list[dict[str, Any]]:
-    """{"name", "boxes", "ap", "ap_50"} of every class; None where there is nothing to find."""
+    """{"name", "expected", "ap", "ap_50"} of every class; None where there is nothing to find."""
     every, weights, table = matched(pictures), np.ones((1, len(pictures))), []
     for index, name in enumerate(names):
         values = precisions([every[index]], weights)[0, 0] if index in every else np.full(len(THRESHOLDS), np.nan)
         known = bool(np.isfinite(values).all())
         boxes = int(every[index].boxes.sum()) if index in every else 0
-        table.append({"name": name, "boxes": boxes, "ap": float(values.mean()) if known else None,
+        table.append({"name": name, "expected": boxes, "ap": float(values.mean()) if known else None,
                       "ap_50": float(values[0]) if known else None})  # fmt: skip
     return table
 

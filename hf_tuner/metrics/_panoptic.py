@@ -82,7 +82,7 @@ def scores(counts: Tallies, names: Sequence[str], things: Sequence[bool]) -> dic
 
 
 def class_table(counts: Tallies, names: Sequence[str], things: Sequence[bool]) -> list[dict[str, Any]]:
-    """{"name", "thing", "segments", "pq", "sq", "rq"} of every class; None where nothing is found or expected."""
+    """{"name", "thing", "expected", "pq", "sq", "rq"} of every class; None where nothing is found or expected."""
     one = np.ones((1, len(counts.right)))
     values = [_qualities(counts, one)[kind][0] for kind in range(3)]
     expected = (counts.right + counts.missed).sum(axis=0)
@@ -90,7 +90,7 @@ def class_table(counts: Tallies, names: Sequence[str], things: Sequence[bool]) -
     def shown(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
 
-    return [{"name": name, "thing": bool(things[k]), "segments": int(expected[k]), "pq": shown(values[0][k]),
+    return [{"name": name, "thing": bool(things[k]), "expected": int(expected[k]), "pq": shown(values[0][k]),
              "sq": shown(values[1][k]), "rq": shown(values[2][k])} for k, name in enumerate(names)]  # fmt: skip
 
 

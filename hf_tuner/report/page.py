@@ -31,6 +31,7 @@ def render(report: "Report", figures: Mapping[str, "Picture"]) -> str:
     environment.filters.update(
         number=wording.number, interval=wording.interval, size=wording.size, duration=duration, count=count,
         metric=wording.name, short=lambda text: wording.shorten(text, TEXT_LENGTH), shown=_shown,
+        cell=lambda value: wording.number(value) if isinstance(value, float | None) else _shown(value),
     )  # fmt: skip
     return environment.from_string(source).render(
         report=report,

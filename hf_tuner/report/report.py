@@ -40,7 +40,7 @@ class Report:
     audit: Mapping[str, Any] = field(default_factory=dict, metadata={"optional": True})
     """What the audit found: columns, classes, duplicates, leaked, characters, tokens, disk. Never a row's text."""
     details: Mapping[str, Any] = field(default_factory=dict, metadata={"page_only": True})
-    """For the page and figures only, not in report.json: curves, per_class, confusion, calibration, scatter, errors,
+    """For the page and figures only, not in report.json: curves, per_class, class_scores, confusion, calibration, scatter, errors,
     config, data, notes, drawn."""
 
     def data(self) -> dict[str, Any]:

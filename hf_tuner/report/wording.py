@@ -34,6 +34,8 @@ NAMES = {
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",
     "rouge_l": "ROUGE-L",
+    "ap": "AP",
+    "ap_50": "AP@50",
     "map_50": "mAP@50",
     "map_75": "mAP@75",
     "map_small": "mAP small",

@@ -56,7 +56,7 @@ class InstanceSegmentation(SegmentTask):
         """Average precision of each class."""
         from hf_tuner.metrics._detection import class_table
 
-        return {"segments_per_class": class_table(self._compared(kept, ready), self.names)}
+        return {"class_scores": class_table(self._compared(kept, ready), self.names)}
 
     def _compared(self, kept: "list[np.ndarray]", ready: Any) -> list[Any]:
         """Each picture's masks beside those that are expected."""

@@ -229,7 +229,7 @@ class ObjectDetection(PictureTask):
         """Average precision of each class."""
         from hf_tuner.metrics._detection import class_table, compared
 
-        return {"boxes_per_class": class_table(compared(kept, expected_boxes(ready)), self.names)}
+        return {"class_scores": class_table(compared(kept, expected_boxes(ready)), self.names)}
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> "list[Drawn]":
         """The first pictures, each with what was expected (left) and what was found (right)."""

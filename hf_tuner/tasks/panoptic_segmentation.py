@@ -83,7 +83,7 @@ class PanopticSegmentation(SegmentTask):
         """Panoptic quality of each class."""
         from hf_tuner.metrics._panoptic import class_table
 
-        return {"segments_per_class": class_table(self._tallies(kept, ready), self.names, self.countable)}
+        return {"class_scores": class_table(self._tallies(kept, ready), self.names, self.countable)}
 
     def _tallies(self, kept: "list[np.ndarray]", ready: Any) -> Any:
         from hf_tuner.metrics._panoptic import Matches, tallies
