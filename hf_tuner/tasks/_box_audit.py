@@ -46,7 +46,7 @@ def box_findings(data: Mapping[str, Any], asked: str, bad: str) -> Findings:
     for split, rows in data.items():
         if "boxes" in rows.column_names:
             _of_split(found, split, rows, form.name, bad)
-            _labels(found, split, rows["labels"][:], names)
+            tell_unknown(found, split, rows["labels"][:], names)
     return found
 
 
@@ -83,7 +83,8 @@ def _of_split(found: Findings, split: str, rows: Any, form: str, bad: str) -> No
         found.warnings.append(f"{split}: {twice:,} boxes stand twice in their picture, with the same label")
 
 
-def _labels(found: Findings, split: str, rows: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+def tell_unknown(found: Findings, split: str, rows: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Rows with a label that is not among `names`, with the nearest one that is."""
     known = set(names)
     for row, labels in enumerate(rows):
         other = next((label for label in labels if label not in known), None)

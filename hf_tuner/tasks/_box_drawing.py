@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hf_tuner.tasks._drawn import Drawn
+from hf_tuner.tasks._drawn import Drawn, beside
 from hf_tuner.tasks._vision import decoded
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
@@ -14,8 +14,6 @@ def side_by_side(
     kept: Sequence[Any], ready: Any, expected: Sequence[Any], names: Sequence[str], threshold: float
 ) -> list[Drawn]:
     """A picture for each row: what was expected on the left, what was found with a score of `threshold` on the right."""
-    from PIL import Image
-
     made = []
     for number, (found, known) in enumerate(zip(kept, expected, strict=True)):
         known = known[known[:, 5] == 0]
@@ -23,11 +21,8 @@ def side_by_side(
         sure = [one for one in found.tolist() if one[4] >= threshold]
         left = _with_boxes(picture, [(one[:4], int(one[4]), "") for one in known.tolist()], names)
         right = _with_boxes(picture, [(one[:4], int(one[5]), f" {one[4]:.2f}") for one in sure], names)
-        both = Image.new("RGB", (left.width + right.width + 8, left.height), "white")
-        both.paste(left, (0, 0))
-        both.paste(right, (left.width + 8, 0))
         text = f"{len(known)} boxes expected (left), {len(sure)} found (right)"
-        made.append(Drawn(f"boxes-{number + 1}", f"Picture {number + 1}", both, text))
+        made.append(Drawn(f"boxes-{number + 1}", f"Picture {number + 1}", beside(left, right), text))
     return made
 
 

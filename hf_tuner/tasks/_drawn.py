@@ -3,6 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
+GAP = 8
+
+
+def beside(left: Any, right: Any) -> Any:
+    """Two PIL images of one height in one, with a gap."""
+    from PIL import Image
+
+    both = Image.new("RGB", (left.width + right.width + GAP, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + GAP, 0))
+    return both
+
 
 @dataclass(frozen=True)
 class Drawn:

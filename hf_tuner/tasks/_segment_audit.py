@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from hf_tuner.catalog import nearest
 from hf_tuner.errors import UsageError
-from hf_tuner.tasks._box_audit import sizes_of
+from hf_tuner.tasks._box_audit import sizes_of, tell_unknown
 from hf_tuner.tasks._boxes import SLACK
 from hf_tuner.tasks._runs import read
 from hf_tuner.tasks._segment_classes import FOUND, counted, is_mapped, names_of, numbered, stuff_of, tallied
@@ -37,7 +36,7 @@ def segment_findings(data: Mapping[str, Any], run: Any, given: Any, stuff: bool)
         if "segments" not in rows.column_names:
             raise UsageError(f"{split}: no segments; to measure, they are needed as train has them")
         _of_split(found, split, rows, given.bad_segments == "refuse")
-        _labels(found, split, rows["labels"][:], (*names, *stuff_of(data["train"])))
+        tell_unknown(found, split, rows["labels"][:], (*names, *stuff_of(data["train"])))
     return found
 
 
@@ -172,13 +171,3 @@ def _tell(found: Findings, split: str, counts: Mapping[str, int], empty: int) ->
     found.lines[split] = f"{sum(counts.values()):,} segments ({named}){none}"
     if split == "train":
         found.facts["classes"] = dict(counts)
-
-
-def _labels(found: Findings, split: str, rows: Sequence[Sequence[str]], names: Sequence[str]) -> None:
-    known = set(names)
-    for row, labels in enumerate(rows):
-        other = next((label for label in labels if label not in known), None)
-        if other is not None:
-            close = nearest(other, list(names))
-            hint = f'; did you mean "{close}"?' if close else f"; it knows {', '.join(names[:NAMED])}"
-            found.errors.append((split, row, f'label "{other}" is not among those of the training rows{hint}'))

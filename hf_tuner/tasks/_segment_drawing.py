@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hf_tuner.tasks._drawn import Drawn
+from hf_tuner.tasks._drawn import Drawn, beside
 from hf_tuner.tasks._masks import colours
 from hf_tuner.tasks._runs import written
 from hf_tuner.tasks._segments import Known, Segments
@@ -34,8 +34,6 @@ def box_of(mask: Any) -> list[int]:
 def side_by_side(pairs: Sequence[tuple[Segments, Known]], ready: Any, names: Sequence[str], threshold: float,
                  ) -> list[Drawn]:  # fmt: skip
     """A picture for each row: what was expected on the left, what was found with a score of `threshold` on the right."""
-    from PIL import Image
-
     made = []
     for number, (found, known) in enumerate(pairs):
         picture = decoded(ready[number]["image"])
@@ -44,11 +42,8 @@ def side_by_side(pairs: Sequence[tuple[Segments, Known]], ready: Any, names: Seq
         left = _painted(picture, known.masks, [names[i] for i in known.label])
         said = [f"{names[label]} {score:.2f}" for label, score in zip(labels, found.score[sure], strict=True)]
         right = _painted(picture, masks, said)
-        both = Image.new("RGB", (left.width + right.width + 8, left.height), "white")
-        both.paste(left, (0, 0))
-        both.paste(right, (left.width + 8, 0))
         text = f"{len(known.masks)} segments expected (left), {int(sure.sum())} found (right)"
-        made.append(Drawn(f"segments-{number + 1}", f"Picture {number + 1}", both, text))
+        made.append(Drawn(f"segments-{number + 1}", f"Picture {number + 1}", beside(left, right), text))
     return made
 
 

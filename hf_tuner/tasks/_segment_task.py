@@ -10,8 +10,8 @@ from hf_tuner.tasks._segment_batches import AUGMENT, batches, dress, has_segment
 from hf_tuner.tasks._segment_classes import is_mapped, known_labels, map_counts, names_of, numbered
 from hf_tuner.tasks._segment_layouts import COLUMNS, TARGETS, segment_layout
 from hf_tuner.tasks._segments import known_of, unpacked
-from hf_tuner.tasks._task import Findings, Layout
-from hf_tuner.tasks._vision import PictureTask
+from hf_tuner.tasks._task import Findings, Layout, Usage
+from hf_tuner.tasks._vision import PictureTask, check_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,10 +44,7 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         """Raise ValueError for values out of range."""
-        if self.image_size < 0:
-            raise ValueError(f"image_size is {self.image_size}; expected 0 or more, such as 512")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; expected 0 to 1, such as 0.5")
+        check_settings(self.image_size, self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,3 +241,26 @@ class SegmentTask(PictureTask):
 
         first = self.known(kept[:DRAWN], ready.select(range(min(DRAWN, len(kept)))))
         return side_by_side(first, ready, self.names, self.threshold)
+
+    def shown(self, answer: str, lines: tuple[str, ...]) -> Usage:
+        """The code of a card: the processor, the model, and `lines` that make `found` of `outputs`."""
+        return Usage(
+            reads="a column `image` with paths of pictures",
+            example='["picture.jpg"]',
+            answer=answer,
+            verb="segment",
+            imports=("AutoImageProcessor",),
+            lines=(
+                "import torch",
+                "from PIL import Image",
+                "",
+                'picture = Image.new("RGB", (640, 480))  # or Image.open("picture.jpg").convert("RGB")',
+                "with torch.no_grad():",
+                '    outputs = model(pixel_values=processor(picture, return_tensors="pt")["pixel_values"])',
+                *lines,
+                'for segment in found["segments_info"]:',
+                '    mask = found["segmentation"] == segment["id"]',
+                '    print(model.config.id2label[segment["label_id"]], segment["score"], int(mask.sum()), "pixels")',
+                'print(len(found["segments_info"]), "found")',
+            ),
+        )

@@ -71,6 +71,14 @@ def picture_columns(
     return {picture: kinds[0], **found} if picture not in found else found
 
 
+def check_settings(image_size: int, threshold: float) -> None:
+    """Raise ValueError for an edge in pixels, or a least score of answers, that cannot be."""
+    if image_size < 0:
+        raise ValueError(f"image_size is {image_size}; expected 0 or more, such as 640")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}; expected 0 to 1, such as 0.5")
+
+
 def columns_of(rows: Any) -> str:
     """The columns of canonical rows that come from the data, for messages."""
     return ", ".join(name for name in rows.column_names if name not in MADE)

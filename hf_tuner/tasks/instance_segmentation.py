@@ -89,25 +89,11 @@ class InstanceSegmentation(SegmentTask):
 
     def usage(self, max_length: int) -> Usage:
         """The processor before, and its post-processing after the model."""
-        return Usage(
-            reads="a column `image` with paths of pictures",
-            example='["picture.jpg"]',
-            answer="Each answer has a label, a score and a map whose pixels are the numbers of the segments.",
-            verb="segment",
-            imports=("AutoImageProcessor",),
-            lines=(
-                "import torch",
-                "from PIL import Image",
-                "",
-                'picture = Image.new("RGB", (640, 480))  # or Image.open("picture.jpg").convert("RGB")',
-                "with torch.no_grad():",
-                '    outputs = model(pixel_values=processor(picture, return_tensors="pt")["pixel_values"])',
+        return self.shown(
+            "Each answer has a label, a score and a map whose pixels are the numbers of the segments.",
+            (
                 "sizes = [(picture.height, picture.width)]",
                 "found = processor.post_process_instance_segmentation("
                 f"outputs, threshold={self.threshold}, target_sizes=sizes)[0]",
-                'for segment in found["segments_info"]:',
-                '    mask = found["segmentation"] == segment["id"]',
-                '    print(model.config.id2label[segment["label_id"]], segment["score"], int(mask.sum()), "pixels")',
-                'print(len(found["segments_info"]), "found")',
             ),
         )

@@ -19,7 +19,7 @@ from hf_tuner.tasks._box_batches import AUGMENT, batches, canvas, extremes
 from hf_tuner.tasks._box_layouts import box_layout
 from hf_tuner.tasks._boxes import FORMATS
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
-from hf_tuner.tasks._vision import PICTURES, PictureTask
+from hf_tuner.tasks._vision import PICTURES, PictureTask, check_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,10 +51,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise ValueError for values out of range."""
-        if self.image_size < 0:
-            raise ValueError(f"image_size is {self.image_size}; expected 0 or more, such as 640")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; expected 0 to 1, such as 0.5")
+        check_settings(self.image_size, self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,26 +116,12 @@ class PanopticSegmentation(SegmentTask):
         """The processor before, and its post-processing after the model."""
         stuff = sorted(index for index, thing in enumerate(self.countable) if not thing)
         fused = "{" + ", ".join(map(str, stuff)) + "}" if stuff else "set()"
-        return Usage(
-            reads="a column `image` with paths of pictures",
-            example='["picture.jpg"]',
-            answer="The answer is a map whose pixels are the numbers of segments, and the label and score of each segment.",
-            verb="segment",
-            imports=("AutoImageProcessor",),
-            lines=(
-                "import torch",
-                "from PIL import Image",
-                "",
-                'picture = Image.new("RGB", (640, 480))  # or Image.open("picture.jpg").convert("RGB")',
-                "with torch.no_grad():",
-                '    outputs = model(pixel_values=processor(picture, return_tensors="pt")["pixel_values"])',
+        return self.shown(
+            "The answer is a map whose pixels are the numbers of segments, and the label and score of each segment.",
+            (
                 f'settings = {{"threshold": {self.threshold}, "target_sizes": [(picture.height, picture.width)]}}',
                 f"stuff = {fused}  # classes of which a picture has one segment at most",
                 'name = "stuff_classes" if hasattr(processor, "do_split_image") else "label_ids_to_fuse"',
                 "found = processor.post_process_panoptic_segmentation(outputs, **settings, **{name: stuff})[0]",
-                'for segment in found["segments_info"]:',
-                '    mask = found["segmentation"] == segment["id"]',
-                '    print(model.config.id2label[segment["label_id"]], segment["score"], int(mask.sum()), "pixels")',
-                'print(len(found["segments_info"]), "found")',
             ),
         )
