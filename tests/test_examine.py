@@ -60,6 +60,11 @@ def test_long_texts_are_counted_against_the_positions(tiny_model: Path, tmp_path
     assert said.seconds < 20
 
 
+def test_virtual_tokens_that_leave_no_room_for_a_text(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+    said = look(tiny_model, tiny_data, tmp_path, "--method", "prompt", "--num-virtual-tokens", 64)
+    assert said.code == 2 and "64 virtual tokens leave no room for a text among the 64 tokens" in said.err
+
+
 def test_a_method_that_looks_at_values_is_not_refused(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     """shira chooses weights by their values: shapes alone say nothing about its size."""
     said = look(tiny_model, tiny_data, tmp_path, "--method", "shira", "--r", 4)

@@ -201,7 +201,7 @@ def test_an_error_of_cuda_is_taken_for_what_it_is(tiny_model: Path, tiny_data: P
 
     ended = forked(work)
     assert ended.code == 0, ended.text
-    assert "  memory    16 rows at once do not fit: 4 × 4 instead, the same update" in ended.text
+    assert "  memory    16 rows at once do not fit: 4 × 4 instead, as many rows an update" in ended.text
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["training"]["rows_per_update"] == 16
 
 

@@ -72,6 +72,9 @@ def tokens(
     method = catalog.load("methods", run.method)
     reserved = method.reserved_tokens(run.method_config) if hasattr(method, "reserved_tokens") else 0
     limit = max_length(run, processor, config) - reserved
+    if reserved and limit < 1:
+        raise UsageError(f"--method {run.method}: {reserved} virtual tokens leave no room for a text among the {limit + reserved} "
+                         "tokens that are read at once; fewer: --num-virtual-tokens 8")  # fmt: skip
     can = max_length(replace(run, max_length=None), processor, config) - reserved
     most = SAMPLE_OF_PICTURES if task.sees else SAMPLE
     picked = rows.select(range(0, len(rows), max(1, math.ceil(len(rows) / most))))

@@ -45,7 +45,7 @@ def fit_in_memory(arguments: TrainingArguments, model: Any, rows: Any, collate: 
         arguments.per_device_train_batch_size = batch
         arguments.gradient_accumulation_steps *= asked // batch
         say(f"  memory    {asked} rows at once do not fit: {batch} × {arguments.gradient_accumulation_steps} instead, "
-            "the same update")  # fmt: skip
+            "as many rows an update")  # fmt: skip
 
 
 def _worth_trying(arguments: TrainingArguments, model: Any, rows: Any) -> bool:
