@@ -83,7 +83,7 @@ def listed_modules(model: Any) -> tuple[str, ...]:
         f"{path}.{name}"
         for path, module in model.named_modules()
         for name, child in module.named_children()
-        if any(child in held for held in vars(module).values() if isinstance(held, list))
+        if any(one is child for held in vars(module).values() if isinstance(held, list) for one in held)
     )
 
 
