@@ -110,6 +110,14 @@ def test_table_names_groups(tiny_model: Path) -> None:
     assert "adapter" in shown and "head" in shown and "frozen" in shown
 
 
+@pytest.mark.parametrize(("method", "adapters"), [("full", 0), ("ln-tuning", 1), ("lora", 1)])
+def test_table_takes_no_layer_for_an_adapter_by_its_name(method: str, adapters: int, tiny_model: Path) -> None:
+    model = model_for(method, tiny_model)
+    model.add_module("adapter_1", torch.nn.Linear(2, 2))
+    groups = [line.split()[0] for line in trainable_table(model).splitlines() if line]
+    assert groups.count("adapter") == adapters and "backbone" in groups
+
+
 def test_the_frozen_copy_of_a_head_is_counted_once(tiny_model: Path) -> None:
     model = model_for("lora", tiny_model)
     copies = sum(p.numel() for name, p in model.named_parameters() if ".original_module." in name)

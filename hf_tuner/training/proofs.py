@@ -42,6 +42,10 @@ def require(proofs: Iterable[Proof]) -> list[Proof]:
     return proofs
 
 
+ADAPTER = ".default."
+"""What peft names the weights of the one adapter that there is: lora_A.default.weight, prompt_encoder.default."""
+
+
 def before_training(model: Any, saves: str) -> list[Proof]:
     """Head trainable and saved, targets matched, trainable weights in float32, something trains at all."""
     notes = model.tuner_notes
@@ -205,10 +209,7 @@ def _group(name: str, head: tuple[str, ...]) -> str:
     plain = name.replace("base_model.model.", "", 1)
     if any(f".{h}." in f".{plain}." for h in head):
         return FROZEN_COPY if ORIGINAL in plain else "head"
-    if any(
-        mark in plain
-        for mark in ("lora_", "adapter", "ia3_", "vera_", "oft_", "hada_", "lokr_", "miss_", "shira_", "prompt")
-    ):
+    if ADAPTER in f".{name}.":
         return "adapter"
     return "embeddings" if "embed" in plain else "backbone"
 
