@@ -92,7 +92,8 @@ class Run:
     )
     batch_norm: str = option(
         "auto",
-        "Batch norms while training: train (statistics follow the batches), eval (they stay), frozen (weights stay too).",
+        "Batch norms while training: train (statistics follow the batches), eval (they stay), frozen (weights stay too), or "
+        "what the task does best with (auto).",
         ("auto", "train", "eval", "frozen"),
     )
     probe_rows: int = option(10_000, "Training rows the frozen probe sees at most (0: no probe).")

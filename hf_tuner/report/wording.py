@@ -22,7 +22,7 @@ NAMES = {
     "f1_impossible": "F1 (impossible)",
     "spearman_cosine": "Spearman (cosine)",
     "pearson_cosine": "Pearson (cosine)",
-    "map": "MAP",
+    "map": "mAP",
     "mrr": "MRR",
     "mrr_at_10": "MRR@10",
     "ndcg_at_10": "nDCG@10",
