@@ -121,6 +121,30 @@ def finished(tiny: Callable[[str], Tiny], tmp_path_factory: pytest.TempPathFacto
     return get
 
 
+@pytest.fixture(scope="session", autouse=True)
+def reloads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Saved models are reloaded quickly (reloads.py), but in the tests that take `fresh_process`."""
+    from reloads import Reloads
+
+    from hf_tuner.evaluation import verify
+
+    quick = Reloads(tmp_path_factory.mktemp("reloads"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verify, "apart", quick.apart)
+        yield
+    quick.close()
+
+
+@pytest.fixture
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved models are reloaded as users have it: by a process that is new altogether."""
+    from reloads import APART
+
+    from hf_tuner.evaluation import verify
+
+    monkeypatch.setattr(verify, "apart", APART)
+
+
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """A finished run on the tiny model."""

@@ -80,11 +80,14 @@ class ForkServer:
         self.process.stdin.flush()
         return dict(json.loads(self.process.stdout.readline()))
 
-    def start(self, words: Sequence[object], patch: str = "", **environment: str) -> Child:
-        """Start `hf-tuner` with words."""
+    def start(
+        self, words: Sequence[object], patch: str = "", entry: str = "hf_tuner.cli.main", **environment: str
+    ) -> Child:
+        """Start `main` of the module `entry` (that of `hf-tuner`) with words."""
         self.count += 1
         out, err = self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
-        request = {"words": list(map(str, words)), "out": str(out), "err": str(err), "patch": patch, "env": environment}
+        request = {"words": list(map(str, words)), "out": str(out), "err": str(err), "patch": patch, "entry": entry,
+                   "env": environment}  # fmt: skip
         return Child(self, self.ask(request)["pid"], out, err)
 
     def run(self, words: Sequence[object], patch: str = "", **environment: str) -> tuple[int, str]:
@@ -141,19 +144,17 @@ def _fork(request: Mapping[str, Any]) -> int:
             module, _, call = request["patch"].partition(":")
             name, _, argument = call.partition("=")
             getattr(importlib.import_module(module), name)(*([argument] if argument else []))
-        code = _main(request["words"])
+        code = _main(request["entry"], request["words"])
     finally:
         sys.stdout.flush()
         os._exit(code)
 
 
-def _main(words: Sequence[str]) -> int:
+def _main(entry: str, words: Sequence[str]) -> int:
     import traceback
 
-    from hf_tuner.cli.main import main
-
     try:
-        main(words)
+        importlib.import_module(entry).main(words)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:

@@ -29,7 +29,7 @@ def test_a_diverging_run_stops_with_exit_5_and_names_step_and_rows(
 @pytest.mark.parametrize("method", ["full", "lora", "head-only"])
 @pytest.mark.fault(31)
 def test_what_is_saved_is_what_was_measured_in_a_fresh_process(
-    method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path
+    method: str, tiny_model: Path, tiny_data: Path, tmp_path: Path, fresh_process: None
 ) -> None:
     report = finetune(
         model=str(tiny_model), dataset=str(tiny_data), method=method, output_dir=str(tmp_path / "run"), max_steps=2

@@ -153,7 +153,7 @@ def test_what_lies_aside_while_it_is_written_is_private(tmp_path: Path, monkeypa
 
 @pytest.mark.fault(66)
 def test_the_folder_one_stands_in_is_not_imported_from(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_process: None
 ) -> None:
     """A downloaded folder may hold a numpy.py; the fresh process that proves a run does not take it for numpy."""
     from datasets import Dataset

@@ -43,15 +43,19 @@ def reloaded(folder: Path, rows: Any, base: str | None = None) -> Kept:
         given, result = Path(aside) / "rows", Path(aside) / "kept.npz"
         with no_bars():
             rows.save_to_disk(str(given))
-        # -P: a torch.py in the folder one happens to stand in is not torch.
-        command = [sys.executable, "-P", "-m", "hf_tuner.evaluation.verify", str(folder), str(given), str(result)]
-        command += [base] if base else []
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=_alone(), check=False)
-        if done.returncode or not result.is_file():
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(reason)
+        failed, errors = apart([str(folder), str(given), str(result), *([base] if base else [])], _alone())
+        if failed or not result.is_file():
+            raise RuntimeError((errors.strip().splitlines() or ["no message"])[-1])
         with np.load(result, allow_pickle=False) as saved:
             return [saved[f"row{number}"] for number in range(len(saved.files))]
+
+
+def apart(words: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run `main` with `words` in a process of its own: its exit code, and what it printed as errors."""
+    # -P: a torch.py in the folder one happens to stand in is not torch.
+    command = [sys.executable, "-P", "-m", "hf_tuner.evaluation.verify", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, env=environment, check=False)
+    return done.returncode, done.stderr
 
 
 def same_predictions(measured: Kept, folder: Path, rows: Any, tolerance: float, name: str = "saved = measured",
