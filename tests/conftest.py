@@ -2,16 +2,19 @@
 
 import csv
 import functools
+import gc
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny_tasks
 from fault_page import Proofs
+from fork_server import ForkServer
 from hub_server import Hub
 from tiny_tasks import Tiny
 
@@ -121,28 +124,50 @@ def finished(tiny: Callable[[str], Tiny], tmp_path_factory: pytest.TempPathFacto
     return get
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Starts runs in processes of their own, quickly."""
+    server = ForkServer(tmp_path_factory.mktemp("forks"))
+    yield server
+    server.close()
+
+
 @pytest.fixture(scope="session", autouse=True)
-def reloads(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Saved models are reloaded quickly (reloads.py), but in the tests that take `fresh_process`."""
+def quick(forks: ForkServer) -> Iterator[dict[str, Any]]:
+    """What would be most of a tiny run's time: saved models are reloaded by forks (reloads.py), reports have no figures.
+
+    Tests that look at these take `fresh_process` or `figures`.
+    """
     from reloads import Reloads
 
     from hf_tuner.evaluation import verify
+    from hf_tuner.report import plots
 
-    quick = Reloads(tmp_path_factory.mktemp("reloads"))
+    gc.collect()
+    gc.freeze()  # the Trainer collects garbage after each run; of what has been imported none becomes garbage
+    users = {"apart": verify.apart, "figures": plots.figures}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "apart", quick.apart)
-        yield
-    quick.close()
+        patch.setattr(verify, "apart", Reloads(forks).apart)
+        patch.setattr(plots, "figures", lambda details: {})
+        yield users
 
 
 @pytest.fixture
-def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh_process(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Saved models are reloaded as users have it: by a process that is new altogether."""
-    from reloads import APART
-
     from hf_tuner.evaluation import verify
 
-    monkeypatch.setattr(verify, "apart", APART)
+    monkeypatch.setattr(verify, "apart", quick["apart"])
+
+
+@pytest.fixture(scope="module")
+def figures(quick: dict[str, Any]) -> Iterator[None]:
+    """Reports have their figures, as users have it."""
+    from hf_tuner.report import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "figures", quick["figures"])
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The average of the weights: its numbers, that it is what is measured and saved, and that a resumed run keeps it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,14 +16,6 @@ from hf_tuner.training.averaging import FILE, Average
 
 STEPS = ("--max-steps", 12, "--save-strategy", "steps", "--save-steps", 4, "--eval-strategy", "steps", "--eval-steps", 4,
          "--eval-split", "20%", "--no-verify", "--bf16", "false")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Starts runs quickly."""
-    forks = ForkServer(tmp_path_factory.mktemp("forks"))
-    yield forks
-    forks.close()
 
 
 def step(average: Average, number: int) -> None:
@@ -70,7 +61,7 @@ def test_average_goes_through_a_folder_and_refuses_another_models(tmp_path: Path
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_killed_run_goes_on_with_its_average(
-    method: str, server: ForkServer, tiny_model: Path, tiny_data: Path, tmp_path: Path
+    method: str, forks: ForkServer, tiny_model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     def words(folder: str) -> list[object]:
         return [
@@ -86,10 +77,10 @@ def test_a_killed_run_goes_on_with_its_average(
             *STEPS,
         ]
 
-    code, text = server.run(words("whole"))
+    code, text = forks.run(words("whole"))
     assert code == 0 and "average   of the weights over 12 updates, decay 0.9" in text, text
-    assert server.run(words("killed"), "crash_points:kill_at_step=7")[0] == 137
-    code, text = server.run(words("killed"))
+    assert forks.run(words("killed"), "crash_points:kill_at_step=7")[0] == 137
+    code, text = forks.run(words("killed"))
     assert code == 0 and "going on from" in text, text
     files = [next((tmp_path / name).glob("*model.safetensors")) for name in ("whole", "killed")]
     assert files[0].read_bytes() == files[1].read_bytes()

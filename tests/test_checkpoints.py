@@ -33,12 +33,10 @@ IDENTITY = {
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_data: Path) -> Path:
+def stopped(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_data: Path, forks: ForkServer) -> Path:
     """A run of the tiny model with checkpoint-10 and checkpoint-20, killed at step 25; copy it before you change it."""
-    server = ForkServer(tmp_path_factory.mktemp("forks"))
     folder = tmp_path_factory.mktemp("stopped") / "run"
-    assert server.run(line("lora", tiny_model, tiny_data, folder), "crash_points:kill_at_step=25")[0] == 137
-    server.close()
+    assert forks.run(line("lora", tiny_model, tiny_data, folder), "crash_points:kill_at_step=25")[0] == 137
     return folder
 
 

@@ -90,7 +90,7 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory, figures):
     folder = tmp_path_factory.mktemp("run")
     report().write(folder)
     return folder
@@ -169,7 +169,7 @@ def test_a_report_without_details_and_one_without_anything_still_make_a_page(tmp
     assert bare.table() == "full · m · d"
 
 
-def test_regression_and_many_classes_have_their_figures(tmp_path):
+def test_regression_and_many_classes_have_their_figures(tmp_path, figures):
     numbers = np.linspace(0, 5, 40)
     details = classification.describe("regression", numbers[:, None] + 0.1, numbers, [], [f"t{i}" for i in range(40)])
     report(details=details).write(tmp_path)

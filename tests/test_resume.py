@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +18,18 @@ COMMON = ("--no-verify", "--max-steps", STEPS, "--save-strategy", "steps", "--sa
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Starts runs quickly."""
-    forks = ForkServer(tmp_path_factory.mktemp("forks"))
-    yield forks
-    forks.close()
-
-
-@pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with dropout, so that random numbers matter."""
     return make_tiny_model(tmp_path_factory.mktemp("dropout"), dropout=0.1)
 
 
 @pytest.fixture(scope="module")
-def whole(
-    server: ForkServer, model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
+def whole(forks: ForkServer, model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """An uninterrupted run of each method."""
     found = {}
     for method in ("lora", "full"):
         found[method] = tmp_path_factory.mktemp("whole") / method
-        code, text = server.run(line(method, model, tiny_data, found[method]))
+        code, text = forks.run(line(method, model, tiny_data, found[method]))
         assert code == 0, text
     return found
 
@@ -75,11 +64,11 @@ def assert_same(interrupted: Path, whole: Path) -> None:
 @pytest.mark.parametrize("step", [3, 17, 28])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_kill_at_a_step(
-    method: str, step: int, server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+    method: str, step: int, forks: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     words = line(method, model, tiny_data, tmp_path / "run")
-    assert server.run(words, f"crash_points:kill_at_step={step}")[0] == 137
-    code, text = server.run(words)
+    assert forks.run(words, f"crash_points:kill_at_step={step}")[0] == 137
+    code, text = forks.run(words)
     assert code == 0, text
     assert ("going on from" in text) == (step > 10)
     assert_same(tmp_path / "run", whole[method])
@@ -88,14 +77,14 @@ def test_kill_at_a_step(
 @pytest.mark.fault(3)
 @pytest.mark.parametrize("place", ["model", "optimizer", "rng", "state", "list", "commit", "rotate"])
 def test_kill_in_a_save(
-    place: str, server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+    place: str, forks: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     words = line("lora", model, tiny_data, folder)
-    code, text = server.run(words, f"crash_points:kill_in_save={place}")
+    code, text = forks.run(words, f"crash_points:kill_in_save={place}")
     assert code == 137, text
     before = sorted(p.name for p in folder.glob("checkpoint-*"))
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 0, text
     assert f"going on from {folder}/{before[-1]}" in text and "passed over" not in text
     assert not list(folder.glob(".saving-*")) and not list(folder.glob(".dropping-*"))
@@ -105,15 +94,15 @@ def test_kill_in_a_save(
 @pytest.mark.fault(7, 9)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_in_an_evaluation(
-    number: int, code: int, server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+    number: int, code: int, forks: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     words = line("lora", model, tiny_data, folder)
-    ended, text = server.run(words, f"crash_points:signal_in_evaluation={int(number)}")
+    ended, text = forks.run(words, f"crash_points:signal_in_evaluation={int(number)}")
     assert ended == code, text
     assert "Traceback" not in text and f"the same command goes on from {folder}/checkpoint-15" in text
     assert not (folder / "report.json").exists() and not (folder / "adapter_model.safetensors").exists()
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 0, text
     assert_same(folder, whole["lora"])
 
@@ -121,19 +110,19 @@ def test_signal_in_an_evaluation(
 @pytest.mark.fault(7, 8)
 @pytest.mark.parametrize("step", [7, 15, 30])
 def test_signal_at_a_step(
-    step: int, server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+    step: int, forks: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     words = line("lora", model, tiny_data, folder)
-    code, text = server.run(words, f"crash_points:term_at_step={step}")
+    code, text = forks.run(words, f"crash_points:term_at_step={step}")
     assert code == 143, text
     assert (folder / f"checkpoint-{step}" / "checkpoint.json").is_file() and not (folder / "report.json").exists()
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 0, text
     assert_same(folder, whole["lora"])
 
 
-def test_accumulation_workers_and_epochs(server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_accumulation_workers_and_epochs(forks: ForkServer, model: Path, tiny_data: Path, tmp_path: Path) -> None:
     more = ("--max-steps", -1, "--num-train-epochs", 3, "--eval-strategy", "epoch", "--save-strategy", "epoch",
             "--gradient-accumulation-steps", 2, "--load-best-model-at-end", "--metric-for-best-model", "accuracy")  # fmt: skip
     for name in ("whole", "run"):
@@ -141,9 +130,9 @@ def test_accumulation_workers_and_epochs(server: ForkServer, model: Path, tiny_d
         if name == "run":
             words += ["--dataloader-num-workers", 2]
             for step in (6, 10):
-                assert server.run(words, f"crash_points:term_at_step={step}")[0] == 143
-            assert server.run(words, "crash_points:kill_at_step=12")[0] == 137
-        code, text = server.run(words)
+                assert forks.run(words, f"crash_points:term_at_step={step}")[0] == 143
+            assert forks.run(words, "crash_points:kill_at_step=12")[0] == 137
+        code, text = forks.run(words)
         assert code == 0, text
         assert "best      checkpoint-" in text
     assert_same(tmp_path / "run", tmp_path / "whole")
@@ -151,22 +140,22 @@ def test_accumulation_workers_and_epochs(server: ForkServer, model: Path, tiny_d
 
 @pytest.mark.fault(19)
 def test_a_finished_run_has_nothing_to_do(
-    server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+    forks: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     words = line("lora", model, tiny_data, whole["lora"])
     before = {p: p.read_bytes() for p in whole["lora"].rglob("*") if p.is_file()}
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 0 and "nothing to do" in text
     assert before == {p: p.read_bytes() for p in whole["lora"].rglob("*") if p.is_file()}
-    code, text = server.run([*words, "--seed", 7])
+    code, text = forks.run([*words, "--seed", 7])
     assert code == 2 and "holds a finished run" in text
 
 
 @pytest.fixture(scope="module")
-def stopped(server: ForkServer, model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(forks: ForkServer, model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed at step 17; copy it before you change it."""
     folder = tmp_path_factory.mktemp("stopped") / "run"
-    assert server.run(line("lora", model, tiny_data, folder), "crash_points:kill_at_step=17")[0] == 137
+    assert forks.run(line("lora", model, tiny_data, folder), "crash_points:kill_at_step=17")[0] == 137
     return folder
 
 
@@ -184,21 +173,21 @@ def stopped(server: ForkServer, model: Path, tiny_data: Path, tmp_path_factory: 
     ],
 )
 def test_another_setting_is_refused(
-    more: tuple[object, ...], told: str, server: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
+    more: tuple[object, ...], told: str, forks: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
-    code, text = server.run(line("lora", model, tiny_data, folder, *more))
+    code, text = forks.run(line("lora", model, tiny_data, folder, *more))
     assert code == 2 and told in text and "Traceback" not in text, text
     assert (folder / "checkpoint-10" / "checkpoint.json").is_file()
 
 
 @pytest.mark.fault(18)
 def test_an_allowed_rate_is_used(
-    server: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
+    forks: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
     more = ("--learning-rate", 0.5, "--allow-changed", "learning_rate")
-    code, text = server.run(line("lora", model, tiny_data, folder, *more))
+    code, text = forks.run(line("lora", model, tiny_data, folder, *more))
     assert code == 0 and "learning_rate was left to its default, is 0.5, as --allow-changed says" in text, text
     rates = {entry["step"]: entry["learning_rate"] for entry in log(folder) if "loss" in entry}
     assert rates[8] < 0.01 < rates[16]
@@ -207,63 +196,61 @@ def test_an_allowed_rate_is_used(
 
 
 def test_a_setting_that_is_misspelt_or_may_not_change(
-    server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
+    forks: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     for word, near in (("lerning_rate", 'did you mean "learning_rate"?'), ("seed", "no setting that may change named")):
-        code, text = server.run(line("lora", model, tiny_data, tmp_path / "run", "--allow-changed", word))
+        code, text = forks.run(line("lora", model, tiny_data, tmp_path / "run", "--allow-changed", word))
         assert code == 2 and "--allow-changed: " in text and near in text, text
 
 
 @pytest.mark.fault(7)
 def test_a_signal_saves_all_even_with_weights_only_checkpoints(
-    server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+    forks: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     words = line("lora", model, tiny_data, tmp_path / "run", "--save-only-model")
-    code, text = server.run(words, "crash_points:term_at_step=17")
+    code, text = forks.run(words, "crash_points:term_at_step=17")
     assert code == 143 and "goes on from" in text, text
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 0 and "passed over" not in text, text
     assert_same(tmp_path / "run", whole["lora"])
 
 
 def test_overwrite_goes_on_with_its_own_run_and_replaces_others(
-    server: ForkServer, whole: dict[str, Path], stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
+    forks: ForkServer, whole: dict[str, Path], stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
-    code, text = server.run(line("lora", model, tiny_data, folder, "--overwrite", "--seed", 7))
+    code, text = forks.run(line("lora", model, tiny_data, folder, "--overwrite", "--seed", 7))
     assert code == 0 and "going on" not in text, text
     shutil.rmtree(folder)
     shutil.copytree(stopped, folder)
-    code, text = server.run(line("lora", model, tiny_data, folder, "--overwrite"))
+    code, text = forks.run(line("lora", model, tiny_data, folder, "--overwrite"))
     assert code == 0 and "going on from" in text, text
     assert_same(folder, whole["lora"])
 
 
 @pytest.mark.fault(9)
 def test_a_screen_that_is_gone_does_not_stop_the_run(
-    server: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
+    forks: ForkServer, whole: dict[str, Path], model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     words = line("lora", model, tiny_data, tmp_path / "run")
-    code, _ = server.run(words, "crash_points:close_the_screen")
+    code, _ = forks.run(words, "crash_points:close_the_screen")
     assert code == 0
     assert_same(tmp_path / "run", whole["lora"])
 
 
 @pytest.mark.fault(20)
-def test_other_rows_are_refused(
-    server: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
-) -> None:
+def test_other_rows_are_refused(forks: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(stopped, tmp_path / "run"))
     data = Path(shutil.copytree(tiny_data, tmp_path / "data"))
     rows = (data / "train.csv").read_text().splitlines(keepends=True)
     (data / "train.csv").write_text("".join(rows[:30]))
-    code, text = server.run(line("lora", model, data, folder))
+    code, text = forks.run(line("lora", model, data, folder))
     assert code == 2 and "dataset was" in text
     shutil.move(data / "train.csv", tmp_path / "few.csv")  # the same name, other rows
     kept = (tiny_data / "train.csv").read_text()
     try:
         (tiny_data / "train.csv").write_text((tmp_path / "few.csv").read_text())
-        code, text = server.run(line("lora", model, tiny_data, folder))
+        code, text = forks.run(line("lora", model, tiny_data, folder))
     finally:
         (tiny_data / "train.csv").write_text(kept)
     assert code == 2 and "the training data is not the same (38 rows then, 23 now)" in text, text
@@ -271,11 +258,11 @@ def test_other_rows_are_refused(
 
 @pytest.mark.fault(17)
 def test_another_runs_checkpoint_is_refused(
-    server: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
+    forks: ForkServer, stopped: Path, model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     words = line("full", model, tiny_data, tmp_path / "run", "--resume", stopped / "checkpoint-10")
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 2 and "method was lora, is full" in text, text
     words = line("lora", model, tiny_data, tmp_path / "other", "--resume", stopped / "checkpoint-10")
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 0 and f"going on from {stopped}/checkpoint-10" in text, text

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import command
 from task_runs import QUICK, flags, some, train, weights
+from tiny_tasks import Tiny
 
 from hf_tuner import catalog
 from hf_tuner.cli.main import main
@@ -23,32 +24,42 @@ SGD = {"optim": "sgd", "learning_rate": 0.05, "warmup_steps": 0, "max_grad_norm"
        "bf16": False, "logging_steps": 1, "batch_norm": "eval"}  # fmt: skip
 
 
+def additive(task: str, tiny: Any) -> Tiny:
+    """The set-up of a task whose loss is a sum over rows; other tasks are skipped."""
+    if not tiny(task).additive:
+        pytest.skip("the rows of a micro-batch are each other's negatives: a cut is another loss")
+    return tiny(task)
+
+
+def require_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """The same tensors but for rounding."""
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        np.testing.assert_allclose(other[key], value, rtol=2e-5, atol=2e-6, err_msg=key)
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_update_does_not_depend_on_how_a_batch_is_cut(task: str, tiny: Any, tmp_path: Path) -> None:
-    setup = tiny(task)
-    if not setup.additive:
-        pytest.skip("the rows of a micro-batch are each other's negatives: a cut is another loss")
+    setup = additive(task, tiny)
+    for name, batch, accumulate in (("whole", 8, 1), ("cut", 2, 4)):
+        cut = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulate}
+        train(task, "full", setup, tmp_path / name, **{**SGD, **setup.settings, **cut})
+    require_equal(weights(tmp_path / "whole"), weights(tmp_path / "cut"))
+
+
+@pytest.mark.parametrize("task", some(TASKS, 4, 1))
+def test_two_processes_train_what_one_does(task: str, tiny: Any, tmp_path: Path) -> None:
+    setup = additive(task, tiny)
+    settings = {**SGD, **setup.settings}
+    train(task, "full", setup, tmp_path / "one", **settings, per_device_train_batch_size=8)
     where = ["--model", setup.model, "--dataset", setup.data, "--output-dir", tmp_path / "two"]
-    for name, (batch, accumulate) in {"whole": (8, 1), "cut": (2, 4), "two": (4, 1)}.items():
-        settings = {
-            **SGD,
-            **setup.settings,
-            "per_device_train_batch_size": batch,
-            "gradient_accumulation_steps": accumulate,
-        }
-        if name != "two":
-            train(task, "full", setup, tmp_path / name, **settings)
-            continue
-        done = command("full", "--task", task, *where, *flags(settings), "--num-processes", 2)
-        assert done.returncode == 0, done.stderr + done.stdout
-    results = [weights(tmp_path / name) for name in ("whole", "cut", "two")]
-    for other in results[1:]:
-        assert results[0].keys() == other.keys()
-        for key, value in results[0].items():
-            np.testing.assert_allclose(other[key], value, rtol=2e-5, atol=2e-6, err_msg=key)
+    cut = flags({**settings, "per_device_train_batch_size": 4})
+    done = command("full", "--task", task, *where, *cut, "--num-processes", 2)
+    assert done.returncode == 0, done.stderr + done.stdout
+    require_equal(weights(tmp_path / "one"), weights(tmp_path / "two"))
 
 
-@pytest.mark.parametrize("task", some(TASKS, 2))
+@pytest.mark.parametrize("task", some(TASKS, 4))
 def test_every_door_gives_the_same_bytes(task: str, tiny: Any, tmp_path: Path) -> None:
     setup = tiny(task)
     words = [
