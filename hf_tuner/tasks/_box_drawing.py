@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hf_tuner.tasks._drawn import Drawn, beside
+from hf_tuner.tasks._drawn import Drawn, beside, drawable, sized
 from hf_tuner.tasks._vision import decoded
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
@@ -31,11 +31,11 @@ def _with_boxes(picture: Any, boxes: Sequence[tuple[Sequence[float], int, str]],
     from PIL import ImageDraw
 
     scale = EDGE / max(picture.size)
-    copy = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    copy = sized(picture, EDGE)
     pen = ImageDraw.Draw(copy)
     for corners, label, more in boxes:
         left, top, right, bottom = (n * scale for n in corners)
         colour = COLOURS[label % len(COLOURS)]
         pen.rectangle((min(left, right), min(top, bottom), max(left, right), max(top, bottom)), outline=colour, width=2)
-        pen.text((left + 3, top + 1), f"{names[label]}{more}", fill=colour)
+        pen.text((left + 3, top + 1), drawable(f"{names[label]}{more}"), fill=colour)
     return copy

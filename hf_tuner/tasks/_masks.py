@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import open_mask
+from hf_tuner.tasks._drawn import drawable
 
 IGNORED = -100
 """In class maps: pixels that count for nothing."""
@@ -198,5 +199,5 @@ def sheet(shown: Sequence[tuple[Any, Any, Any]], names: Sequence[str], width: in
     for place, k in enumerate(used):
         x, y = place % columns * (body.shape[1] // columns) + 4, above + body.shape[0] + 6 + 18 * (place // columns)
         draw.rectangle((x, y, x + 11, y + 11), fill=tuple(palette[k].tolist()))
-        draw.text((x + 16, y), names[k][:28].encode("latin-1", "replace").decode("latin-1"), fill="black")
+        draw.text((x + 16, y), drawable(names[k][:28]), fill="black")
     return whole

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hf_tuner.tasks._drawn import Drawn, beside
+from hf_tuner.tasks._drawn import Drawn, beside, drawable, sized
 from hf_tuner.tasks._masks import colours
 from hf_tuner.tasks._runs import written
 from hf_tuner.tasks._segments import Known, Segments
@@ -57,11 +57,9 @@ def _painted(picture: Any, masks: Any, words: Sequence[str]) -> Any:
     for mask, colour in zip(masks, palette, strict=False):
         values[mask] = 0.45 * values[mask] + 0.55 * colour
     scale = EDGE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    copy = Image.fromarray(values.clip(0, 255).astype(np.uint8)).resize(size)
+    copy = sized(Image.fromarray(values.clip(0, 255).astype(np.uint8)), EDGE)
     pen = ImageDraw.Draw(copy)
     for mask, text in zip(masks, words, strict=True):
         left, top, *_ = box_of(mask)
-        said = text.encode("latin-1", "replace").decode("latin-1")
-        pen.text((left * scale + 3, top * scale + 1), said, fill="white", stroke_width=1, stroke_fill="black")
+        pen.text((left * scale + 3, top * scale + 1), drawable(text), fill="white", stroke_width=1, stroke_fill="black")
     return copy
