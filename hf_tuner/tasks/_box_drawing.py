@@ -1,9 +1,10 @@
 """Boxes drawn on pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hf_tuner.tasks._drawn import Drawn, beside, drawable, sized
+from hf_tuner.tasks._pictured import Sample, place_of, tally
 from hf_tuner.tasks._vision import decoded
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
@@ -23,6 +24,17 @@ def side_by_side(
         right = _with_boxes(picture, [(one[:4], int(one[5]), f" {one[4]:.2f}") for one in sure], names)
         text = f"{len(known)} boxes expected (left), {len(sure)} found (right)"
         made.append(Drawn(f"boxes-{number + 1}", f"Picture {number + 1}", beside(left, right), text))
+    return made
+
+
+def pictured(rows: Iterable[tuple[int, Mapping[str, Any], Any]], names: Sequence[str]) -> list[Sample]:
+    """A sample for each (number, row, its expected boxes), with the boxes drawn, those around crowds too."""
+    made = []
+    for number, row, known in rows:
+        boxes = [(one[:4], int(one[4]), " (crowd)" if one[5] else "") for one in known.tolist()]
+        image = _with_boxes(decoded(row["image"]), boxes, names)
+        said = tally((f"{names[label]}{more}" for _, label, more in boxes), "no boxes")
+        made.append(Sample(image, (said,), place_of(row["image"], number)))
     return made
 
 

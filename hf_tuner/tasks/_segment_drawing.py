@@ -1,12 +1,13 @@
 """Segments drawn on pictures, and as plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hf_tuner.tasks._drawn import Drawn, beside, drawable, sized
 from hf_tuner.tasks._masks import colours
+from hf_tuner.tasks._pictured import Sample, place_of, tally
 from hf_tuner.tasks._runs import written
-from hf_tuner.tasks._segments import Known, Segments
+from hf_tuner.tasks._segments import Known, Segments, known_of
 from hf_tuner.tasks._vision import decoded
 
 EDGE = 480
@@ -44,6 +45,21 @@ def side_by_side(pairs: Sequence[tuple[Segments, Known]], ready: Any, names: Seq
         right = _painted(picture, masks, said)
         text = f"{len(known.masks)} segments expected (left), {int(sure.sum())} found (right)"
         made.append(Drawn(f"segments-{number + 1}", f"Picture {number + 1}", beside(left, right), text))
+    return made
+
+
+def pictured(
+    rows: Iterable[tuple[int, Mapping[str, Any]]], names: Sequence[str], ids: Mapping[int, int], stuff: bool
+) -> list[Sample]:
+    """A sample for each (number, encoded row) with its segments laid over it; `ids` and `stuff` as in `known_of`."""
+    made = []
+    for number, row in rows:
+        picture = decoded(row["image"])
+        known = known_of(row, picture.height, picture.width, ids, stuff)
+        said = [names[label] + (" (crowd)" if crowd else "")
+                for label, crowd in zip(known.label, known.crowd, strict=True)]  # fmt: skip
+        image = _painted(picture, known.masks, said)
+        made.append(Sample(image, (tally(said, "no segments"),), place_of(row["image"], number)))
     return made
 
 
