@@ -141,12 +141,21 @@ def _preflight(run: Run) -> Run:
 
 def default_folder(run: Run) -> str:
     """runs/MODEL-DATASET-METHOD, with a number behind it when that one holds a finished run."""
-    parts = (Path(run.model).name, Path(re.split("[:#@]", run.dataset)[0]).stem, run.method)
-    base = Path("runs") / "-".join(re.sub(r"[^\w.-]+", "_", p) for p in parts if p)
+    parts = (_plain(Path(run.model).name), plain_name(run.dataset), _plain(run.method))
+    base = Path("runs") / "-".join(p for p in parts if p)
     folder, number = base, 2
     while holds_finished(folder) and not run.overwrite:
         folder, number = base.with_name(f"{base.name}-{number}"), number + 1
     return str(folder)
+
+
+def plain_name(dataset: str) -> str:
+    """What a data set is called in names of files: without its folder, ending, configuration and commit."""
+    return _plain(Path(re.split("[:#@]", dataset)[0]).stem)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text)
 
 
 class exit_codes:

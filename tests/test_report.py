@@ -169,6 +169,12 @@ def test_a_report_without_details_and_one_without_anything_still_make_a_page(tmp
     assert bare.table() == "full · m · d"
 
 
+def test_a_place_below_a_file_is_refused_in_plain_words(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentFault, match="cannot be written"):
+        write_file(tmp_path / "file" / "page.html", b"new")
+
+
 def test_regression_and_many_classes_have_their_figures(tmp_path, figures):
     numbers = np.linspace(0, 5, 40)
     details = classification.describe("regression", numbers[:, None] + 0.1, numbers, [], [f"t{i}" for i in range(40)])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_tuner import catalog, flags
+from hf_tuner.cli import _sheet
 from hf_tuner.cli._words import Words
 from hf_tuner.console import duration, say, warn
 from hf_tuner.errors import UsageError
@@ -20,7 +21,7 @@ SHOWN = ("model", "method", "output_dir", "columns", "problem", "encoding", "sep
 
 
 def main(words: Sequence[str]) -> None:
-    """hf-tuner check DATASET [--model ID_OR_FOLDER] [--method lora] [any flag of a run]"""
+    """hf-tuner check DATASET [--model ID_OR_FOLDER] [--method lora] [--sheet PAGE.html] [any flag of a run]"""
     if {"-h", "--help"} & set(words):
         say(_help())
         return
@@ -30,20 +31,23 @@ def main(words: Sequence[str]) -> None:
         seen = parser.read(words)
     else:
         seen, _ = parser.parse_known_args(list(words[:1]))
-    rest = list(words[1:])
+    given, rest = _sheet.asked(words[1:])
     run = flags.parse(["--dataset", seen.dataset, "--model", NO_MODEL, *rest], {})
     run = replace(run, output_dir=run.output_dir or default_folder(run))
-    start = time.monotonic()
+    page, start = _sheet.page_of(run, given), time.monotonic()
     if _is_images(run.dataset) and not catalog.task_class(run.task).pictures:
         _images(run)
         return
-    _examine(run)
+    task, rows = _examine(run)
+    if page is not None:
+        _sheet.write(run, task, rows, page)
     say(f"nothing stands in the way of training {run.task} ({duration(time.monotonic() - start)})")
 
 
 def _help() -> str:
     known = {flag.name: flag.help for flag in flags.run_flags()}
     lines = [f"  --{name.replace('_', '-'):<16} {known[name]}" for name in SHOWN]
+    lines += [f"  --{name:<16} {text}" for name, text in _sheet.FLAGS.items()]
     return "\n".join([str(main.__doc__), "", *lines, "", "and every other flag of a run (hf-tuner lora --help)."])
 
 
@@ -68,22 +72,25 @@ def _images(run: Any) -> None:
         warn(warning)
     if found.errors:
         raise UsageError("\n".join(found.errors))
-    say("nothing is wrong with the images; with --task image-classification more is looked at")
+    say("nothing is wrong with the images; with --task image-classification more is looked at and shown")
 
 
-def _examine(run: Any) -> None:
+def _examine(run: Any) -> tuple[Any, Any]:
+    """The task and its rows for training. Raises what stands in the way."""
     from hf_tuner.data.load import load_data
     from hf_tuner.data.places import require_cache, require_output
 
     kind = catalog.task_class(run.task)
     data = load_data(run, kind)
     if run.model == NO_MODEL:
-        kind.from_data(data, run)
+        task = kind.from_data(data, run)
         require_output(run.folder)
         require_cache()
-        return
+        return task, data["train"]
     from hf_tuner.models.processors import load_processor, load_task
     from hf_tuner.training.examine import examine
 
     processor = load_processor(run, kind.from_data(data, run))
-    examine(run, load_task(run, kind, data, processor), processor, data)
+    task = load_task(run, kind, data, processor)
+    examine(run, task, processor, data)
+    return task, data["train"]

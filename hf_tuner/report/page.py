@@ -1,21 +1,16 @@
-"""One self-contained page: no network, no scripts, light and dark, everything that users named is escaped."""
+"""The page of a run, self-contained: scores, proofs, curves, pictures, settings; see `frame`."""
 
-import base64
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
-from hf_tuner.console import count, duration
 from hf_tuner.report import plots, table, wording
+from hf_tuner.report.frame import embedded, rendered
 
 if TYPE_CHECKING:
     from hf_tuner.report.plots import Picture
     from hf_tuner.report.report import Report
 
 PAIRS_SHOWN = 15
-TEXT_LENGTH = 600
 WORDS = {"p50": "half up to", "p95": "95 % up to", "max": "longest", "looked_at": "rows looked at", "limit": "at most",
          "cut": "share cut", "pieces": "pieces a row", "ids": "ids of the tokenizer", "embeddings": "rows of embeddings",
          "checkpoints": "checkpoints", "checkpoint_bytes": "bytes of one", "result_bytes": "bytes of the result"}  # fmt: skip
@@ -26,20 +21,14 @@ STRIP = 220
 
 def render(report: "Report", figures: Mapping[str, "Picture"]) -> str:
     """The page of a report as HTML, with its figures inside."""
-    source = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(
-        number=wording.number, interval=wording.interval, size=wording.size, duration=duration, count=count,
-        metric=wording.name, short=lambda text: wording.shorten(text, TEXT_LENGTH), shown=_shown,
-        cell=lambda value: wording.number(value) if isinstance(value, float | None) else _shown(value),
-    )  # fmt: skip
-    return environment.from_string(source).render(
+    return rendered(
+        "page.html.j2",
         report=report,
         details=report.details,
         tables=score_tables(report),
         verdict=table.verdict(report),
         figures={name: _embedded(picture) for name, picture in figures.items()},
-        drawn=[(one, _uri(plots.png(one.image))) for one in report.details.get("drawn", ())],
+        drawn=[(one, embedded(plots.png(one.image))) for one in report.details.get("drawn", ())],
         pairs=confused_pairs(report.details.get("confusion")),
         flat=_flat,
         audit=_flat(_worded(report.audit)),
@@ -108,20 +97,10 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return lines
 
 
-def _shown(value: Any) -> str:
-    """A setting or a fact as text."""
-    if value is None:
-        return wording.NONE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value)) or wording.NONE
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _embedded(picture: "Picture") -> dict[str, Any]:
-    return {"light": _uri(picture.light), "dark": _uri(picture.dark), "text": picture.text, "width": picture.width}
-
-
-def _uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+    return {
+        "light": embedded(picture.light),
+        "dark": embedded(picture.dark),
+        "text": picture.text,
+        "width": picture.width,
+    }

@@ -1,9 +1,10 @@
 """Boxes drawn on pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hf_tuner.tasks._drawn import Drawn, beside
+from hf_tuner.tasks._drawn import Drawn, beside, drawable, sized
+from hf_tuner.tasks._pictured import Sample, place_of, tally
 from hf_tuner.tasks._vision import decoded
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#9a6324", "#808000")
@@ -26,16 +27,27 @@ def side_by_side(
     return made
 
 
+def pictured(rows: Iterable[tuple[int, Mapping[str, Any], Any]], names: Sequence[str]) -> list[Sample]:
+    """A sample for each (number, row, its expected boxes), with the boxes drawn, those around crowds too."""
+    made = []
+    for number, row, known in rows:
+        boxes = [(one[:4], int(one[4]), " (crowd)" if one[5] else "") for one in known.tolist()]
+        image = _with_boxes(decoded(row["image"]), boxes, names)
+        said = tally((f"{names[label]}{more}" for _, label, more in boxes), "no boxes")
+        made.append(Sample(image, (said,), place_of(row["image"], number)))
+    return made
+
+
 def _with_boxes(picture: Any, boxes: Sequence[tuple[Sequence[float], int, str]], names: Sequence[str]) -> Any:
     """A copy, at most `EDGE` pixels long, with boxes (corners in pixels) and their labels."""
     from PIL import ImageDraw
 
     scale = EDGE / max(picture.size)
-    copy = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    copy = sized(picture, EDGE)
     pen = ImageDraw.Draw(copy)
     for corners, label, more in boxes:
         left, top, right, bottom = (n * scale for n in corners)
         colour = COLOURS[label % len(COLOURS)]
         pen.rectangle((min(left, right), min(top, bottom), max(left, right), max(top, bottom)), outline=colour, width=2)
-        pen.text((left + 3, top + 1), f"{names[label]}{more}", fill=colour)
+        pen.text((left + 3, top + 1), drawable(f"{names[label]}{more}"), fill=colour)
     return copy

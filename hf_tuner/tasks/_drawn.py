@@ -6,6 +6,17 @@ from typing import Any
 GAP = 8
 
 
+def sized(picture: Any, edge: int) -> Any:
+    """A copy of a PIL image whose longer edge has `edge` pixels."""
+    scale = edge / max(picture.size)
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+
+
+def drawable(text: str) -> str:
+    """A text in the letters that Pillow's own font can draw; "?" stands for others."""
+    return text.encode("latin-1", "replace").decode("latin-1")
+
+
 def beside(left: Any, right: Any) -> Any:
     """Two PIL images of one height in one, with a gap."""
     from PIL import Image

@@ -10,6 +10,7 @@ from typing import Any
 
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import open_mask
+from hf_tuner.tasks._drawn import drawable
 
 IGNORED = -100
 """In class maps: pixels that count for nothing."""
@@ -171,8 +172,11 @@ def as_png(classes: Any, number: int) -> bytes:
     return stream.getvalue()
 
 
-def sheet(shown: Sequence[tuple[Any, Any, Any]], names: Sequence[str], width: int = 240) -> Any:
-    """An RGB PIL image: a line for each (picture, expected, predicted) class maps, laid over it, and the classes' colours."""
+def sheet(shown: Sequence[tuple[Any, ...]], names: Sequence[str], width: int = 240) -> Any:
+    """An RGB PIL image: a line for each (picture, expected, predicted) class maps, laid over it, and the classes' colours.
+
+    Without a prediction (picture, expected) it is narrower.
+    """
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -187,16 +191,16 @@ def sheet(shown: Sequence[tuple[Any, Any, Any]], names: Sequence[str], width: in
             cells.append(np.where((near < 0)[..., None], 0.35 * small, painted))
         lines.append(np.concatenate(cells, axis=1))
     used = sorted({int(k) for _, *maps in shown for one in maps for k in np.unique(one) if k >= 0})
-    columns = 4
     body = np.concatenate(lines).clip(0, 255).astype(np.uint8)
+    columns = body.shape[1] // 180
     above = 18
     whole = Image.new("RGB", (body.shape[1], above + body.shape[0] + 8 + 18 * -(-len(used) // columns)), "white")
     whole.paste(Image.fromarray(body), (0, above))
     draw = ImageDraw.Draw(whole)
-    for place, title in enumerate(("picture", "mask", "answer")):
+    for place, title in enumerate(("picture", "mask", "answer")[: body.shape[1] // width]):
         draw.text((place * width + 4, 3), title, fill="black")
     for place, k in enumerate(used):
         x, y = place % columns * (body.shape[1] // columns) + 4, above + body.shape[0] + 6 + 18 * (place // columns)
         draw.rectangle((x, y, x + 11, y + 11), fill=tuple(palette[k].tolist()))
-        draw.text((x + 16, y), names[k][:28].encode("latin-1", "replace").decode("latin-1"), fill="black")
+        draw.text((x + 16, y), drawable(names[k][:28]), fill="black")
     return whole

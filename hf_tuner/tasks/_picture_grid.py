@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hf_tuner.tasks._drawn import drawable, sized
+
 CELL, LINE, COLUMNS = 176, 14, 4
 """Pixels of a picture's longer edge and of a line of the text below it; pictures in a row."""
 LETTERS = 28
@@ -18,10 +20,8 @@ def grid(cells: Sequence[tuple[Any, Sequence[str]]]) -> Any:
     pen = ImageDraw.Draw(whole)
     for number, (picture, lines) in enumerate(cells):
         x, y = number % COLUMNS * (CELL + 8) + 4, number // COLUMNS * (CELL + below + 8) + 4
-        scale = CELL / max(picture.size)
-        small = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+        small = sized(picture, CELL)
         whole.paste(small, (x + (CELL - small.width) // 2, y + (CELL - small.height) // 2))
         for line, text in enumerate(lines):
-            said = text[:LETTERS].encode("latin-1", "replace").decode("latin-1")
-            pen.text((x, y + CELL + 2 + LINE * line), said, fill="black")
+            pen.text((x, y + CELL + 2 + LINE * line), drawable(text[:LETTERS]), fill="black")
     return whole

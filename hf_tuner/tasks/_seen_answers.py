@@ -12,6 +12,8 @@ from hf_tuner.tasks._task import Measures, Usage
 if TYPE_CHECKING:
     import numpy as np
 
+    from hf_tuner.tasks._pictured import Sample
+
 MEASURED = {
     "auto": "what fits the data",
     "answers": "exact match and F1 of written answers",
@@ -107,6 +109,24 @@ def drawn(score: str, texts: list[str], rows: Any) -> list[Drawn]:
         return []
     text = f"{len(cells)} pictures with an answer that is wrong in part or whole, the worst first"
     return [Drawn("worst-answers", "Worst answers", grid(cells), text)]
+
+
+def pictured(rows: Any, most: int, seed: int) -> "list[Sample]":
+    """The first picture of rows that have one, with the conversation and the answers that are right as well."""
+    from hf_tuner.tasks._pictured import plain, spread
+
+    made, chosen = [], spread([()] * len(rows), most, seed)
+    for number, row in zip(chosen, rows.select(chosen), strict=True):
+        shown = pictures_of(row["images"])
+        if not shown:
+            continue
+        turns = [*row["prompt"], *row["completion"]]
+        lines = [f"{turn['role']}: {turn['content'].replace(PICTURE, ' [picture] ').strip()}" for turn in turns]
+        others = list(dict.fromkeys(row.get("references") or ()))
+        lines += [f"right are: {'; '.join(others)}"] if len(others) > 1 else []
+        lines += [f"the first of {len(shown)} pictures"] if len(shown) > 1 else []
+        made.append(plain({"image": shown[0]}, number, lines))
+    return made
 
 
 def samples() -> list[dict[str, Any]]:

@@ -1,12 +1,13 @@
 """Segments drawn on pictures, and as plain values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hf_tuner.tasks._drawn import Drawn, beside
+from hf_tuner.tasks._drawn import Drawn, beside, drawable, sized
 from hf_tuner.tasks._masks import colours
+from hf_tuner.tasks._pictured import Sample, place_of, tally
 from hf_tuner.tasks._runs import written
-from hf_tuner.tasks._segments import Known, Segments
+from hf_tuner.tasks._segments import Known, Segments, known_of
 from hf_tuner.tasks._vision import decoded
 
 EDGE = 480
@@ -47,6 +48,21 @@ def side_by_side(pairs: Sequence[tuple[Segments, Known]], ready: Any, names: Seq
     return made
 
 
+def pictured(
+    rows: Iterable[tuple[int, Mapping[str, Any]]], names: Sequence[str], ids: Mapping[int, int], stuff: bool
+) -> list[Sample]:
+    """A sample for each (number, encoded row) with its segments laid over it; `ids` and `stuff` as in `known_of`."""
+    made = []
+    for number, row in rows:
+        picture = decoded(row["image"])
+        known = known_of(row, picture.height, picture.width, ids, stuff)
+        said = [names[label] + (" (crowd)" if crowd else "")
+                for label, crowd in zip(known.label, known.crowd, strict=True)]  # fmt: skip
+        image = _painted(picture, known.masks, said)
+        made.append(Sample(image, (tally(said, "no segments"),), place_of(row["image"], number)))
+    return made
+
+
 def _painted(picture: Any, masks: Any, words: Sequence[str]) -> Any:
     """A copy, `EDGE` pixels long, with masks laid over it and words where they are."""
     import numpy as np
@@ -57,11 +73,9 @@ def _painted(picture: Any, masks: Any, words: Sequence[str]) -> Any:
     for mask, colour in zip(masks, palette, strict=False):
         values[mask] = 0.45 * values[mask] + 0.55 * colour
     scale = EDGE / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    copy = Image.fromarray(values.clip(0, 255).astype(np.uint8)).resize(size)
+    copy = sized(Image.fromarray(values.clip(0, 255).astype(np.uint8)), EDGE)
     pen = ImageDraw.Draw(copy)
     for mask, text in zip(masks, words, strict=True):
         left, top, *_ = box_of(mask)
-        said = text.encode("latin-1", "replace").decode("latin-1")
-        pen.text((left * scale + 3, top * scale + 1), said, fill="white", stroke_width=1, stroke_fill="black")
+        pen.text((left * scale + 3, top * scale + 1), drawable(text), fill="white", stroke_width=1, stroke_fill="black")
     return copy

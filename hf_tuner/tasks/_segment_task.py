@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_tuner.tasks._drawn import Drawn
+    from hf_tuner.tasks._pictured import Sample
     from hf_tuner.tasks._segments import Known, Segments
 
 DRAWN = 8
@@ -241,6 +242,18 @@ class SegmentTask(PictureTask):
 
         first = self.known(kept[:DRAWN], ready.select(range(min(DRAWN, len(kept)))))
         return side_by_side(first, ready, self.names, self.threshold)
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Pictures that show every label, with their segments as training reads them laid over them."""
+        from hf_tuner.tasks._pictured import spread
+        from hf_tuner.tasks._segment_drawing import pictured
+
+        chosen = spread(rows["labels"][:] if "labels" in rows.column_names else [()] * len(rows), most, seed)
+        few = rows.select(chosen)
+        made = self.encode(None, 0)(few.remove_columns([one for one in self.carried if one in few.column_names])[:])
+        ready = ({**row, **{name: made[name][at] for name in made}} for at, row in enumerate(few))
+
+        return pictured(zip(chosen, ready, strict=True), self.names, self.ids, self.stuff)
 
     def shown(self, answer: str, lines: tuple[str, ...]) -> Usage:
         """The code of a card: the processor, the model, and `lines` that make `found` of `outputs`."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_tuner.tasks._drawn import Drawn
+    from hf_tuner.tasks._pictured import Sample
 
 Weighted = Callable[[Any], Any]
 """A score as a function of row weights, [samples, rows] → [samples]: how often each row was drawn."""
@@ -253,8 +254,7 @@ class Task:
         return []
 
     def example(self, processor: Any, ready: Any) -> str:
-        """One encoded training row as a person reads it, what the loss covers between ⟦ and ⟧; "" shows
-        nothing."""
+        """One encoded training row as a person reads it, what the loss covers between ⟦ and ⟧; "" shows nothing."""
         return ""
 
     # --- training
@@ -342,6 +342,10 @@ class Task:
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> "list[Drawn]":
         """Pictures for the report's page: worst answers, boxes, overlays."""
+        return []
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Some of the training rows with what they are labelled with, at most `most`, for the sheet of `check`."""
         return []
 
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:

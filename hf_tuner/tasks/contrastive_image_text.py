@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from hf_tuner.metrics._retrieval import Search
     from hf_tuner.tasks._drawn import Drawn
+    from hf_tuner.tasks._pictured import Sample
 
 CHANCE = 0
 """How many numbers an embedding has that says nothing: everything is equally near."""
@@ -255,6 +256,12 @@ class ContrastiveImageText(PictureTask):
         from hf_tuner.tasks._worst_retrievals import drawn
 
         return drawn(_search(kept, rows), rows["image"])
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Pictures with their captions."""
+        from hf_tuner.tasks._pictured import captioned
+
+        return captioned(rows, "text", most, seed)
 
     # --- words for the card
 

@@ -25,6 +25,7 @@ from hf_tuner.tasks._vision import (
 if TYPE_CHECKING:
     import numpy as np
 
+    from hf_tuner.tasks._pictured import Sample
 
 SHOWN = 12
 """Pictures of the worst errors on the report's page."""
@@ -157,6 +158,27 @@ class ImageClassification(Classifier, PictureTask):
         ]
         text = f"{len(chosen)} of {len(wrong)} pictures with a wrong answer, the surest first"
         return [Drawn("worst-pictures", "Worst errors in pictures", grid(cells), text)]
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Pictures of every class with their labels, sorted by them."""
+        from hf_tuner.tasks._pictured import plain, spread
+
+        known: list[Any] = [self.labels.encode(value) for value in rows["label"][:]]
+        chosen = spread([self._flags(one) for one in known], most, seed)
+        chosen.sort(key=lambda row: (self._flags(known[row]) or [known[row]], row))
+        pairs = zip(chosen, rows.select(chosen), strict=True)
+        return [plain(row, number, [self._said(known[number])]) for number, row in pairs]
+
+    def _flags(self, encoded: Any) -> list[int]:
+        """The classes of an encoded label; none of numbers."""
+        if self.problem == "single":
+            return [encoded]
+        return [k for k, flag in enumerate(encoded) if flag] if self.problem == "multi" else []
+
+    def _said(self, encoded: Any) -> str:
+        if self.problem == "regression":
+            return f"{encoded:g}"
+        return ", ".join(self.label_names[k] for k in self._flags(encoded)) or "no label"
 
     @property
     def gives(self) -> str:

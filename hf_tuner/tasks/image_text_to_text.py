@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from hf_tuner.tasks._pictured import Sample
+
 EXAMPLES, BEFORE = 20, 30
 """Training rows that an example is chosen from, and tokens of it that stand before the first answer."""
 LONGEST_ANSWER, SHORTEST = 256, 8
@@ -305,6 +307,10 @@ class ImageTextToText(Task):
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[Drawn]:
         """The pictures with the worst answers."""
         return scores.drawn(self.score, [text_of(one) for one in kept], rows) if self.writes else []
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Pictures with what is said of them."""
+        return scores.pictured(rows, most, seed)
 
     # --- users
 

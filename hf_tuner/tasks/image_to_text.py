@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from hf_tuner.tasks._pictured import Sample
+
 SAMPLE = 2_000
 """Captions whose tokens are counted, and training rows among which the most typical caption is looked for."""
 ROOM = 1.2
@@ -296,6 +298,12 @@ class ImageToText(PictureTask):
             cells = [(decoded(rows[i]["image"]), _lines(references[i][0], texts[i], scores[i])) for i in chosen]
             made.append(Drawn(name, title, grid(cells), f"{len(chosen)} of {len(texts)} pictures, {text}"))
         return made
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Pictures with their captions."""
+        from hf_tuner.tasks._pictured import captioned
+
+        return captioned(rows, "captions", most, seed)
 
     def _ordered(
         self, kept: "list[np.ndarray]", rows: Any

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from hf_tuner.tasks._drawn import Drawn
+    from hf_tuner.tasks._pictured import Sample
 
 DRAWN = 8
 
@@ -233,6 +234,18 @@ class ObjectDetection(PictureTask):
         from hf_tuner.tasks._box_drawing import side_by_side
 
         return side_by_side(kept[:DRAWN], ready, expected_boxes(ready)[:DRAWN], self.names, self.threshold)
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Pictures that show every label, with their boxes as training reads them."""
+        from datasets import Dataset
+
+        from hf_tuner.tasks._box_drawing import pictured
+        from hf_tuner.tasks._pictured import spread
+
+        chosen = spread(rows["labels"][:], most, seed)
+        few = rows.select(chosen)
+        ready = Dataset.from_dict(self.encode(None, 0)(few.remove_columns("image")[:]))
+        return pictured(zip(chosen, few, expected_boxes(ready), strict=True), self.names)
 
     # --- words for the card
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from hf_tuner.tasks._pictured import Sample
+
 SHOWN, WORST = 5, 20
 """Pictures that are drawn, and that are listed."""
 CONFUSED = 40
@@ -244,6 +246,18 @@ class SemanticSegmentation(Named, PictureTask):
         said = "; ".join(f"{_name(rows[i]['image'], i)}: mean IoU {score:.2f}" for i, score in chosen)
         text = f"From the best to the worst answer, each line a picture, its mask and the answer. {said}"
         return [Drawn("masks", "Masks and answers", sheet(shown, self.label_names), text)]
+
+    def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
+        """Pictures, each beside its mask laid over it with the colours of its classes."""
+        from hf_tuner.tasks._pictured import Sample, place_of, spread
+
+        made, chosen = [], spread([()] * len(rows), most, seed)
+        for number, row in zip(chosen, rows.select(chosen), strict=True):
+            classes, names = self.code.classes(decoded_mask(row["mask"])), self.label_names
+            image = sheet([(decoded(row["image"]), classes)], names)
+            said = _told(classes, names) if (classes >= 0).any() else "nothing that counts"
+            made.append(Sample(image, (said,), place_of(row["image"], number)))
+        return made
 
     # --- words for the card
 
