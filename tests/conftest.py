@@ -150,6 +150,7 @@ def quick(forks: ForkServer) -> Iterator[dict[str, Any]]:
         patch.setattr(verify, "apart", Reloads(forks).apart)
         patch.setattr(plots, "figures", lambda details: {})
         yield users
+    gc.unfreeze()
 
 
 @pytest.fixture
