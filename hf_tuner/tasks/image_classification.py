@@ -10,6 +10,7 @@ from hf_tuner.errors import UsageError
 from hf_tuner.tasks._classifier import Classifier
 from hf_tuner.tasks._drawn import Drawn
 from hf_tuner.tasks._labels import is_empty, labels_of
+from hf_tuner.tasks._picture_models import require_plain_pixels
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
 from hf_tuner.tasks._vision import (
     PICTURES,
@@ -100,6 +101,10 @@ class ImageClassification(Classifier, PictureTask):
         """Decide what the labels are from the training rows."""
         settings = run.task_config or Config()
         return cls(labels=labels_of(data["train"], run.problem), augment=settings.augment, seed=run.seed)
+
+    def require_model(self, config: Any, model: str) -> None:
+        """Raise UsageError for a classifier that reads something else than pixels."""
+        require_plain_pixels(config, self.auto_model, model)
 
     def pack(self, ready: Any, split: str, max_length: int) -> Any:
         """Labels as class ids, sets of flags or numbers."""

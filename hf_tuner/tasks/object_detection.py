@@ -18,6 +18,7 @@ from hf_tuner.tasks._box_audit import (
 from hf_tuner.tasks._box_batches import AUGMENT, batches, canvas, extremes
 from hf_tuner.tasks._box_layouts import box_layout
 from hf_tuner.tasks._boxes import FORMATS
+from hf_tuner.tasks._picture_models import require_own_loss
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
 from hf_tuner.tasks._vision import PICTURES, PictureTask, check_settings
 
@@ -135,6 +136,10 @@ class ObjectDetection(PictureTask):
         """Number and names of the labels."""
         known = dict(enumerate(self.names))
         return {"num_labels": len(known), "id2label": known, "label2id": {name: index for index, name in known.items()}}
+
+    def require_model(self, config: Any, model: str) -> None:
+        """Raise UsageError for a detector without a loss."""
+        require_own_loss(config, self.auto_model, model)
 
     def dress(self, processor: Any) -> str:
         """Make the processor resize to `image_size`."""
