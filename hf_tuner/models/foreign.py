@@ -17,11 +17,12 @@ from huggingface_hub.errors import NotASafetensorsRepoError
 from transformers import AutoConfig
 from transformers.utils.hub import cached_file
 
-from hf_tuner.errors import ArtifactError, TunerError
+from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError
 from hf_tuner.hub.client import api
 from hf_tuner.hub.faults import HUB_ERRORS
 from hf_tuner.models import safety
 from hf_tuner.models.templates import render_all
+from hf_tuner.models.timm_models import SIGN, forget_names, needs_timm, plain_processor
 from hf_tuner.models.trust import is_trusted
 
 SMALL_FILES = (
@@ -68,12 +69,14 @@ def config_of(source: str, commit: str | None, code: Code | None = None, **optio
     with TemporaryDirectory() as aside:
         (Path(aside) / "config.json").write_text(json.dumps(clean), encoding="utf-8")
         try:
-            config = AutoConfig.from_pretrained(aside, **_code_options(code), **options)
-        except HUB_ERRORS:
+            with needs_timm(source):
+                config = forget_names(AutoConfig.from_pretrained(aside, **_code_options(code), **options))
+        except (TunerError, *HUB_ERRORS):
             raise
         except Exception as error:  # each architecture fails in its own way at values it does not expect
             raise _unreadable("config.json", source, error) from error
     config._name_or_path = source
+    config.architectures = config.architectures or []  # transformers looks through them where a model has several heads
     return config
 
 
@@ -85,7 +88,10 @@ def processor_of(kind: str, source: str, commit: str | None = None) -> Any:
     looked_at(source, commit)
     what = {"AutoTokenizer": "tokenizer", "AutoImageProcessor": "image processor"}.get(kind, "processor")
     try:
-        processor = _processor(kind, source, commit)
+        with needs_timm(source):
+            processor = _processor(kind, source, commit)
+    except TunerError:
+        raise
     except HUB_ERRORS as error:
         if "trust_remote_code" in str(error):
             raise ArtifactError(f"the {what} of {source} is code of its own, which is never run; a model with a tokenizer.json "
@@ -109,9 +115,17 @@ def _processor(kind: str, source: str, commit: str | None) -> Any:
         return getattr(transformers, name).from_pretrained(source, revision=commit, trust_remote_code=False)
 
     found = read(kind)
+    if type(found).__name__ == "TimmWrapperImageProcessor":
+        return plain_processor(found, source)
     if kind != "AutoProcessor" or isinstance(found, transformers.ProcessorMixin):
         return found
     return transformers.TrOCRProcessor(image_processor=read("AutoImageProcessor"), tokenizer=read("AutoTokenizer"))
+
+
+def is_timm(source: str, commit: str | None) -> bool:
+    """Whether a model is a checkpoint of timm, whose config.json says how it reads pictures too."""
+    folder = looked_at(source, commit)
+    return (folder / "config.json").is_file() and SIGN in safety.read_json(folder / "config.json", source)
 
 
 def tokenizer_of(source: str, commit: str | None = None) -> Any:
@@ -125,10 +139,12 @@ def sketch_of(auto: Any, config: Any, source: str, code: Code | None = None) -> 
     if _is_registered(auto, config):
         options.pop("code_revision", None)  # its class is here already: nothing is fetched, and this word is not known
     try:
-        with safety.bounded_sketch(source), torch.device("meta"):
+        with needs_timm(source), safety.bounded_sketch(source), torch.device("meta"):
             return auto.from_config(config, **options)
-    except (TunerError, ImportError):
+    except TunerError:
         raise
+    except ImportError as error:
+        raise EnvironmentFault(f"{source} needs a package that is not installed: {_brief(error)}") from error
     except Exception as error:
         raise ArtifactError(
             f"config.json of {source} describes a model that cannot be built: {_brief(error)}"

@@ -4,13 +4,23 @@ The list comes from what `from_pretrained` reports as missing, never from a tabl
 name that peft's `modules_to_save`, which matches by suffix, takes for this module alone.
 """
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Container, Iterable
 from typing import Any
 
+import torch
 from torch import nn
 
 from hf_tuner.errors import ArtifactError
-from hf_tuner.models.targets import backbone_name, find_layers, is_norm, is_two_towers, is_within
+from hf_tuner.models.targets import (
+    backbone_name,
+    find_layers,
+    is_norm,
+    is_timm,
+    is_two_towers,
+    is_within,
+    timm_classifiers,
+)
 
 CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 """Modules that are never called themselves and so cannot be wrapped; their members can."""
@@ -43,8 +53,26 @@ def head_modules(model: Any) -> tuple[str, ...]:
     """The head of a model that lacks nothing: what holds parameters outside the backbone, lone norms left out.
 
     A model that keeps its head inside (Perceiver) is searched for the layer that gives one output per label; what of
-    its surroundings holds no block of the backbone goes with it.
+    its surroundings holds no block of the backbone goes with it. Detectors and segmenters have more layers that know
+    the classes, beside those or inside (RT-DETR, EoMT): they belong to the head too.
     """
+    if is_timm(model):
+        return _distinct(model, list(timm_classifiers(model)))
+    found = _beside(model)
+    inside = {id(m) for name in found for m in model.get_submodule(name).modules()}
+    more = {name for name in class_modules(model, inside) if id(model.get_submodule(name)) not in inside}
+    return _distinct(model, _in_order(model, {*found, *more})) if more else found
+
+
+def apart(model: Any) -> tuple[str, ...]:
+    """The head, without what shares weights with blocks: detectors that refine boxes in every layer have such heads."""
+    blocks = {id(p) for name in find_layers(model) for p in model.get_submodule(name).parameters()}
+    return tuple(
+        n for n in head_modules(model) if not any(id(p) in blocks for p in model.get_submodule(n).parameters())
+    )
+
+
+def _beside(model: Any) -> tuple[str, ...]:
     root = backbone_name(model)
     if root:
         outside = [
@@ -61,6 +89,33 @@ def head_modules(model: Any) -> tuple[str, ...]:
     while (parent := name.rpartition(".")[0]) not in ("", root) and not any(is_within(n, [parent]) for n in layers):
         name = parent
     return _distinct(model, [name])
+
+
+def class_modules(model: Any, known: Container[int] = frozenset()) -> tuple[str, ...]:
+    """Layers of a model that sees whose size follows from the number of classes, each once; none of other models.
+
+    They are told by laying the model out with one class more, without memory. That is left out where no layer has such a
+    size but those whose identities are `known`.
+    """
+    if is_timm(model):
+        return timm_classifiers(model)
+    if getattr(model, "main_input_name", None) != "pixel_values":
+        return ()
+    count = getattr(model.config, "num_labels", 0)
+    sized = {n: _width(m) for n, m in model.named_modules() if _width(m) in (count, count + 1)}
+    if all(id(model.get_submodule(name)) in known for name in sized):
+        return ()
+    config = copy.deepcopy(model.config)
+    config.num_labels = count + 1
+    with torch.device("meta"):
+        wider = dict(type(model)(config).named_modules(remove_duplicate=False))
+    return tuple(name for name, width in sized.items() if name in wider and _width(wider[name]) != width)
+
+
+def _width(module: nn.Module) -> int:
+    """How many outputs a layer has, or rows of an embedding; 0 of other modules. Quantised layers say so too."""
+    found = (getattr(module, name, 0) for name in ("out_features", "out_channels", "num_embeddings"))
+    return next((width for width in found if isinstance(width, int) and width), 0)
 
 
 def projection_modules(model: Any) -> tuple[str, ...]:

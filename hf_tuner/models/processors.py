@@ -6,7 +6,7 @@ from typing import Any
 from hf_tuner.config import Run
 from hf_tuner.console import say
 from hf_tuner.errors import ArtifactError, UsageError
-from hf_tuner.models.foreign import processor_of
+from hf_tuner.models.foreign import is_timm, processor_of
 from hf_tuner.models.load import bare_model, hub_errors, load_config, located
 from hf_tuner.models.pooling import side_file
 from hf_tuner.tasks._task import Task
@@ -39,10 +39,12 @@ def load_processor(run: Run, task: Any = None) -> Any:
         task.require_model(load_config(run), run.model)
     kind = getattr(task, "processor", "AutoTokenizer")
     what, files, word = NEEDED[kind]
-    if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in files):
-        raise ArtifactError(f"{source} has no {what} files ({', '.join(files[:3])}{' …' if len(files) > 3 else ''}); "
-                            f"save the {what} beside the model: {word}.save_pretrained(folder)")  # fmt: skip
     with hub_errors(what, source, commit):
+        if kind == "AutoImageProcessor" and is_timm(source, commit):
+            files = ("config.json",)
+        if Path(source).is_dir() and not any((Path(source) / f).is_file() for f in files):
+            raise ArtifactError(f"{source} has no {what} files ({', '.join(files[:3])}{' …' if len(files) > 3 else ''}); "
+                                f"save the {what} beside the model: {word}.save_pretrained(folder)")  # fmt: skip
         processor = processor_of(kind, source, commit)
         _require_files(source, commit, what, files)
     tokenizer = tokenizer_in(processor)

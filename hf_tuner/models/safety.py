@@ -78,9 +78,12 @@ LEFT_OUT = {
     "use_kernels": CHOSEN,
     "use_pretrained_backbone": "weights come from the model's own files",
     "transformers_weights": "weights come from the model's own files",
+    "checkpoint_path": "weights come from the model's own files",
     "_commit_hash": "the commit is the one that was asked for",
 }
 """Keys of config.json, at any depth, that would make loading do more than load, and what is said of them."""
+OF_TIMM = ("architecture", "backbone")
+"""Keys that name an architecture of timm, which takes "hf-hub:user/name" and "local-dir:folder" for one, too."""
 DTYPES = ("float64", "float32", "float16", "bfloat16", "auto")
 NAME_FIELDS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "target_parameters", "rank_pattern",
                "alpha_pattern", "feedforward_modules", "trainable_token_indices", "bias_pattern")  # fmt: skip
@@ -204,6 +207,9 @@ def _cleaned(data: Mapping[str, Any], source: str, trusted: str | None, where: s
         elif key in LEFT_OUT:
             if value not in (None, False):
                 _say_once(f"config.json of {source} asks for {name} = {_short(value)}; ignored: {LEFT_OUT[key]}")
+        elif key in OF_TIMM and isinstance(value, str) and ":" in value:
+            raise ArtifactError(f"config.json of {source}: {name} names another model, {_short(value)}: refused, it would be "
+                                "read")  # fmt: skip
         elif key in ("dtype", "torch_dtype") and isinstance(value, str) and value not in DTYPES:
             _say_once(f"config.json of {source} asks for {name} = {_short(value)}; ignored: not a type of weights")
         else:

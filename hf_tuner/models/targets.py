@@ -26,6 +26,10 @@ MAMBA = re.compile(r"Mamba|FalconH1Mixer")
 """Class names of state-space mixers; peft refuses their projections by the type of the model."""
 READ_BY_MAMBA = ("dt_proj", "out_proj")
 """State-space mixers hand the weights of these to a kernel; an adapter around them would stay without effect."""
+TIMM = "timm."
+"""Where the classes of timm's models come from."""
+LISTS, STACKS = (nn.ModuleList,), (nn.ModuleList, nn.Sequential)
+"""What holds the blocks of a model; timm calls most of its blocks in a row."""
 REGEX_SIGNS = frozenset("*?[](|^$\\")
 SYNONYMS = (
     ("query", "q_proj", "q_lin", "query_proj"),
@@ -89,6 +93,8 @@ def find_layers(model: Any) -> tuple[str, ...]:
     A text model that can also see keeps its vision tower out of this list; of two towers that give embeddings for either,
     both are in it, one of convolutions too.
     """
+    if is_timm(model):
+        return _timm_layers(model)
     stacks = _parted(model)
     both = is_two_towers(model)
     if getattr(model, "main_input_name", None) == "input_ids" and not both:
@@ -96,6 +102,28 @@ def find_layers(model: Any) -> tuple[str, ...]:
     lists = [blocks for blocks, _ in stacks]
     with_linears = [b for b in lists if any(_holds(model.get_submodule(name), (nn.Linear, Conv1D)) for name in b)]
     return tuple(name for group in _side_by_side((not both and with_linears) or lists) for name in group)
+
+
+def is_timm(model: Any) -> bool:
+    """Whether the backbone is a model of timm in transformers' wrapper."""
+    return type(model.get_submodule(backbone_name(model))).__module__.startswith(TIMM)
+
+
+def _timm_layers(model: Any) -> tuple[str, ...]:
+    """Blocks of a model of timm in their order, without what stands beside or in its classifier."""
+    root = backbone_name(model)
+    head = timm_classifiers(model)
+    stacks = _stacks(model.get_submodule(root), root, ("image",), STACKS)
+    return tuple(
+        n for blocks, _ in stacks for n in blocks if not any(is_within(h, [n]) or is_within(n, [h]) for h in head)
+    )
+
+
+def timm_classifiers(model: Any) -> tuple[str, ...]:
+    """Names of the layers that give the classes of a model of timm; the distilled kind has two."""
+    given = model.get_submodule(backbone_name(model)).get_classifier()
+    last = given if isinstance(given, tuple | list) else (given,)
+    return tuple(n for n, m in model.named_modules() if any(m is one for one in last))
 
 
 def parts(model: Any) -> dict[str, tuple[str, ...]]:
@@ -130,39 +158,49 @@ def _eyes(model: Any) -> tuple[str, ...]:
     return tuple(name for name, module in model.named_modules() if name and module is found)
 
 
-def _stacks(module: nn.Module, path: str, reads: Any) -> Iterator[tuple[list[str], Any]]:
+def _stacks(
+    module: nn.Module, path: str, reads: Any, kinds: tuple[type[nn.Module], ...] = LISTS
+) -> Iterator[tuple[list[str], Any]]:
     """Every outermost list of blocks below a module, with the modalities of the sub-model that it is part of."""
     for child_name, child in module.named_children():
         name = f"{path}.{child_name}" if path else child_name
-        blocks = _blocks(child, name) if isinstance(child, nn.ModuleList) else []
+        blocks = _blocks(child, name, kinds) if isinstance(child, kinds) else []
         if blocks:
             yield blocks, reads
         else:
-            yield from _stacks(child, name, _reads(child, reads))
+            yield from _stacks(child, name, _reads(child, reads), kinds)
 
 
 def _reads(module: Any, otherwise: Any) -> Any:
     return getattr(module, "input_modalities", None) or otherwise
 
 
-def _blocks(stack: nn.ModuleList, path: str) -> list[str]:
+def _blocks(stack: nn.Module, path: str, kinds: tuple[type[nn.Module], ...] = LISTS) -> list[str]:
     """Blocks of one list. Lists of lists (Funnel), stages and shared groups (Swin, ALBERT) are opened."""
     blocks: list[str] = []
-    for index, child in enumerate(stack):
+    for index, child in stack._modules.items():
         name = f"{path}.{index}"
-        inner = ("", child) if isinstance(child, nn.ModuleList) else _inner_stack(child)
+        inner = ("", child) if isinstance(child, kinds) and _only_holds(child) else _inner_stack(child, kinds)
         if inner is not None:
-            blocks += _blocks(inner[1], f"{name}.{inner[0]}" if inner[0] else name)
+            blocks += _blocks(inner[1], f"{name}.{inner[0]}" if inner[0] else name, kinds)
         elif next(child.children(), None) is not None and _holds(child, (nn.Linear, Conv1D, *CONVOLUTIONS)):
             blocks.append(name)
     return blocks
 
 
-def _inner_stack(module: nn.Module) -> tuple[str, nn.ModuleList] | None:
+def _only_holds(stack: nn.Module) -> bool:
+    """Whether what stands in a row is made of parts itself; a convolution or a norm among them makes the row a block."""
+    leaves = [
+        m for m in stack.children() if next(m.children(), None) is None and next(m.parameters(), None) is not None
+    ]
+    return isinstance(stack, nn.ModuleList) or not leaves
+
+
+def _inner_stack(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> tuple[str, nn.Module] | None:
     """The list that holds all attention of a module, if its members are alike: then they are the blocks."""
     attention = [name for name, child in module.named_modules() if name and ATTENTION.search(type(child).__name__)]
     for name, child in module.named_modules():
-        alike = isinstance(child, nn.ModuleList) and len({type(c) for c in child}) == 1
+        alike = isinstance(child, kinds) and len({type(c) for c in child.children()}) == 1
         # Two steps deeper: a list of bare attention modules is a part of a block, not a list of blocks.
         if alike and attention and all(re.match(rf"{re.escape(name)}\.\d+\.", a) for a in attention):
             return name, child
@@ -196,6 +234,8 @@ def _is_linear(model: Any, name: str, module: nn.Module) -> bool:
     parent, _, leaf = name.rpartition(".")
     if isinstance(model.get_submodule(parent), nn.MultiheadAttention):
         return False
+    if leaf == "qkv" and getattr(model.get_submodule(parent), "q_bias", None) is not None:
+        return False  # timm's BEiT, EVA and Swin v2 hand its weights to a kernel, with biases of their own
     return not (leaf in READ_BY_MAMBA and MAMBA.search(type(model.get_submodule(parent)).__name__))
 
 
@@ -215,7 +255,7 @@ def _wrappable(model: Any, linears: list[str]) -> tuple[str, ...]:
     return tuple(n for n in linears if n in (config.target_modules or ()))
 
 
-def _holds(module: nn.Module, kinds: tuple[type, ...]) -> bool:
+def _holds(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
     return any(isinstance(m, kinds) for m in module.modules())
 
 
@@ -247,10 +287,12 @@ def _select(
     model: Any, head: Sequence[str], linears: tuple[str, ...], layers: Sequence[str], wanted: str | Sequence[str] | None
 ) -> tuple[str, ...]:
     """Resolve `wanted` to full names. Raises UsageError when any part of it matches nothing."""
-    convolutions = {name: m for name, m in _backbone_modules(model, head) if isinstance(m, CONVOLUTIONS)}
+    convolutions = {
+        n: m for n, m in _backbone_modules(model, head) if isinstance(m, CONVOLUTIONS) and not _pads_itself(m)
+    }
     adaptable = {*linears, *convolutions}
     everything = [name for name, _ in model.named_modules() if name in adaptable]
-    plain = [n for n, m in convolutions.items() if m.groups == 1 and is_within(n, layers)]
+    plain = [n for n, m in convolutions.items() if m.groups == 1 and (not layers or is_within(n, layers))]
     blocks = tuple(n for n in linears if is_within(n, layers)) or tuple(plain) or linears
     if wanted is None:
         return blocks
@@ -270,6 +312,17 @@ def _select(
         return _matching(wanted, everything)
     names = wanted.split(",") if isinstance(wanted, str) else wanted
     return _named([n.strip() for n in names if n.strip()], everything)
+
+
+def _pads_itself(convolution: Any) -> bool:
+    """Whether a convolution pads what it gets (TensorFlow's way, in timm): an adapter beside it gives another size."""
+    kind = next(kind for kind in CONVOLUTIONS if isinstance(convolution, kind))
+    grows = any(size > 1 for size in convolution.kernel_size)
+    return (
+        type(convolution).forward is not kind.forward
+        and grows
+        and convolution.padding == (0,) * len(convolution.kernel_size)
+    )
 
 
 def _below(layers: Sequence[str], linears: Sequence[str], convolutions: Mapping[str, Any]) -> tuple[str, ...]:

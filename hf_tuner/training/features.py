@@ -53,7 +53,7 @@ class Reader:
     def read(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Mean and entry states [rows, hidden] of one batch; None when the head does not read one state a row."""
         hooks = [
-            self.body.register_forward_hook(lambda m, a, out: self.seen.update(states=out[0])),  # type: ignore[union-attr]
+            self.body.register_forward_hook(self._see),  # type: ignore[union-attr]
             *(
                 m.register_forward_pre_hook(lambda m, a: self.seen.update(entry=a[0]))
                 for m in (self.last, self.copy)
@@ -65,7 +65,11 @@ class Reader:
         finally:
             for hook in hooks:
                 hook.remove()
-        states, entry = self.seen.pop("states").float(), self.seen.pop("entry").float()
+        states, entry = self.seen.pop("states"), self.seen.pop("entry").float()
+        states = entry[:, None] if states is None and entry.dim() == 2 else states
+        if states is None:
+            return None
+        states = states.float()
         if entry.dim() == 3:
             entry = _chosen(entry, logits, self.last)
         if states.dim() == 4:  # channels of an image: [rows, channels, height, width]
@@ -76,6 +80,10 @@ class Reader:
         if mask.shape[1] != states.shape[1]:
             return None
         return (states * mask).sum(1) / mask.sum(1), entry
+
+    def _see(self, module: Any, inputs: Any, outputs: Any) -> None:
+        """Keep the body's states; a model of timm holds its head and gives logits: what its head reads stands for them."""
+        self.seen["states"] = None if isinstance(outputs, torch.Tensor) else outputs[0]
 
     def features(self, rows: Any, collate: Callable, batch_size: int = 64) -> Features | None:
         """States of every row, in row order; None when they cannot be read."""
