@@ -208,7 +208,7 @@ def _quantization(facts: Facts) -> list[str]:
     if method["bits"] == 4:
         settings |= {key: value for key, value in method.items() if key.startswith("bnb_4bit_")}
     if left_out:  # else transformers leaves out the output layer by itself, as training did
-        settings["llm_int8_skip_modules"] = list(left_out)
+        settings["llm_int8_skip_modules"] = [name.removeprefix("base_model.model.") for name in left_out]
     inside = ", ".join(f"{key}={literal(value)}" for key, value in settings.items())
     return [f"quantization_config=BitsAndBytesConfig({inside})"]
 

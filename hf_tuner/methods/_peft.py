@@ -68,7 +68,7 @@ def attach_config(model: Any, kind: Any, targets: Targets, **settings: Any) -> A
     import peft
 
     try:
-        config = kind(modules_to_save=outermost(targets.head) or None, **settings)
+        config = kind(modules_to_save=unmistaken(model, outermost(targets.head)) or None, **settings)
         adapted = share_heads(peft.get_peft_model(with_embeddings(model), config))
     except (ValueError, TypeError, NotImplementedError, AttributeError, KeyError) as error:
         raise UsageError(f"peft cannot adapt {type(model).__name__} this way: {error}") from error
@@ -139,6 +139,18 @@ def outermost(names: Iterable[str]) -> list[str]:
     """Names that lie below no other: peft would wrap a module inside a wrapped one a second time."""
     names = list(dict.fromkeys(names))
     return [name for name in names if not any(name.startswith(f"{other}.") for other in names)]
+
+
+def unmistaken(model: Any, names: list[str]) -> list[str]:
+    """Names of heads that peft, which matches by suffix, does not take for a list that ends alike and cannot be wrapped.
+
+    LW-DETR and RF-DETR have `class_embed` and a list `model.enc_out_class_embed`: the first is given as peft's wrapper
+    calls it.
+    """
+    from torch.nn import ModuleDict, ModuleList
+
+    lists = [name for name, module in model.named_modules() if isinstance(module, ModuleList | ModuleDict)]
+    return [f"base_model.model.{name}" if any(other.endswith(name) for other in lists) else name for name in names]
 
 
 def task_type(model: Any) -> str:

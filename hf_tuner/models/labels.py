@@ -44,12 +44,15 @@ def _known_names(known: Any) -> list[str]:
 
 
 def _reorder(model: Any, head: tuple[str, ...], order: list[int]) -> None:
-    index = torch.tensor(order)
+    """Detectors and segmenters have one row more than classes, the last: nothing is there."""
+    spare = (0, 1) if getattr(model, "main_input_name", None) == "pixel_values" else (0,)
     with torch.no_grad():
         for name in head:
             for parameter in model.get_submodule(name).parameters():
-                if parameter.shape[0] == len(order):
-                    parameter.copy_(parameter[index.to(parameter.device)])
+                rows = parameter.shape[0] if parameter.ndim else 0
+                if rows - len(order) in spare:
+                    index = torch.tensor([*order, *range(len(order), rows)], device=parameter.device)
+                    parameter.copy_(parameter[index])
 
 
 def _restart(model: Any, head: tuple[str, ...]) -> None:

@@ -23,7 +23,9 @@ from hf_tuner.models.convnets import channels_last, sane_config, settle_norms
 from hf_tuner.models.fingerprint import base_fingerprint
 from hf_tuner.models.foreign import config_of, gaps_of, missing_in, model_of, sketch_of, weights_of
 from hf_tuner.models.head import (
+    apart,
     attention_modules,
+    class_modules,
     head_modules,
     listed_modules,
     new_modules,
@@ -121,8 +123,8 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
     if pooling:
         write_mean(model)
     fresh = new_modules(model, _without_mean(model, pooling, missing))
-    if not fresh and task.new_head and align_labels(model, head_modules(model), known, task):
-        fresh = head_modules(model)
+    if not fresh and task.new_head and align_labels(model, class_modules(model) or head_modules(model), known, task):
+        fresh = class_modules(model) or head_modules(model)
     head = whole_head(model, task, fresh)
     notes = {
         "head": head,
@@ -164,7 +166,7 @@ def expected_new(run: Run, task: Any, sketch: Any, pooling: bool) -> tuple[str, 
         return None
     fresh = new_modules(sketch, _without_mean(sketch, pooling, missing))
     anew = not fresh and task.new_head and knows_other_classes(load_config(run), task)
-    return head_modules(sketch) if anew else fresh
+    return (class_modules(sketch) or head_modules(sketch)) if anew else fresh
 
 
 def _without_mean(model: Any, pooling: bool, missing: list[str]) -> list[str]:
@@ -177,7 +179,7 @@ def whole_head(model: Any, task: Any, fresh: tuple[str, ...] = ()) -> tuple[str,
     model of two towers. A language model's own output layer is none."""
     if not task.new_head:
         return tuple(dict.fromkeys((*fresh, *projection_modules(model))))
-    return tuple(dict.fromkeys((*(fresh or head_modules(model)), *(pooler_modules(model) if task.pools else ()))))
+    return tuple(dict.fromkeys((*(fresh or apart(model)), *(pooler_modules(model) if task.pools else ()))))
 
 
 def sketch_head(model: Any, pooling: bool) -> tuple[str, ...]:
