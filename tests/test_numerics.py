@@ -10,6 +10,7 @@ from conftest import command, write_rows
 from safetensors.torch import load_file
 
 from hf_tuner import finetune
+from hf_tuner.config import Run
 from hf_tuner.models.restore import restore
 
 QUICK = ("--per-device-train-batch-size", "8", "--save-strategy", "no")
@@ -166,6 +167,20 @@ def losses(folder: Path) -> list[float]:
     """Every loss that a run logged."""
     entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [entry["loss"] for entry in entries if "loss" in entry]
+
+
+@pytest.mark.parametrize("task, accelerator, cores, workers", [
+    ("image-classification", True, 12, 5), ("object-detection", True, 64, 8), ("image-classification", True, 1, 0),
+    ("image-classification", False, 12, 0), ("text-classification", True, 12, 0),
+])  # fmt: skip
+def test_pictures_are_opened_by_others_where_an_accelerator_trains(
+    task: str, accelerator: bool, cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hf_tuner.training.arguments import decoders
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert decoders(Run(task=task), accelerator) == workers
 
 
 @pytest.mark.fault(42)

@@ -27,6 +27,7 @@ STREAMED: dict[str, Any] = {
     "accelerator_config": {"dispatch_batches": False},
 }
 """Defaults for a stream, which has no epochs."""
+MOST_DECODERS = 8
 LOGGED_POINTS = 50
 """About how many points the loss curve gets."""
 
@@ -56,6 +57,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         "disable_tqdm": True,
         "logging_first_step": True,
         "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_num_workers": decoders(run, torch.accelerator.is_available()),
     }
     merged = {**defaults, **given}
     if run.streaming:
@@ -89,6 +91,14 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
             f"{started} processes were started, but they do not see each other and would train alone"
         )
     return arguments
+
+
+def decoders(run: Run, accelerator: bool) -> int:
+    """Processes that open and augment pictures while an accelerator trains; a CPU that trains has no cores to spare."""
+    if run.streaming or not accelerator or not catalog.task_class(run.task).pictures:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_DECODERS, max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def _require_devices(fp16: bool) -> None:
