@@ -168,6 +168,17 @@ def test_folders_tables_and_columns_give_the_same_rows(tmp_path: Path) -> None:
     assert first["train"].num_rows == 4 and first["test"].num_rows == 2
 
 
+def test_metadata_may_name_pictures_and_masks_beside_a_file_of_classes(tmp_path: Path) -> None:
+    write_shapes(tmp_path, {"train": 4, "test": 2})
+    for split, number in (("train", 4), ("test", 2)):
+        rows = [{f"{kind}_file_name": f"{kind}s/{split}{i}.png" for kind in ("image", "mask")} for i in range(number)]
+        (tmp_path / split / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = loaded(tmp_path)
+    assert [Path(row["mask"]["path"]).name for row in data["test"]] == ["test0.png", "test1.png"]
+    run = Run(task=TASK, dataset=str(tmp_path), task_config=Config())
+    assert SemanticSegmentation.from_data(data, run).label_names == NAMES
+
+
 def test_audit_names_masks_of_another_size_numbers_that_no_class_has_and_one_class(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -235,7 +235,7 @@ def _read_folder(path: Path, config: str | None, reading: Reading) -> Raw:
     mine = [p for p in mine if kind_of(p) != "text"] or mine  # notes beside tables are no data
     if not files:
         raise UsageError(f"{path} holds no data files; expected {', '.join(sorted(KINDS))}")
-    tables = any(kind_of(p) != "text" and p.stem.lower() != "metadata" for p in mine)  # which may name pictures
+    tables = any(kind_of(p) != "text" and p.stem.lower() not in ("metadata", "id2label") for p in mine)
     if not mine or (not tables and any(map(is_picture, files))):
         return _read_layout(path, None, reading)
     return _by_name(path, mine, files, reading)
