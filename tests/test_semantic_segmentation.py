@@ -218,6 +218,8 @@ def test_audit_names_masks_of_another_size_numbers_that_no_class_has_and_one_cla
     assert "of the pixels ignored" in said and "is one of these a class?" in said
     assert "1 of 3 classes are in no mask of train: never" in said
     assert "masks hold nothing but ignored pixels" in said
+    loaded(tmp_path / "void", classes="ground,Unlabelled")
+    assert 'the class "Unlabelled" sounds like pixels without a class: --ignore-index 1' in "".join(capsys.readouterr())
 
 
 @pytest.fixture

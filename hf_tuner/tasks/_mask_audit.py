@@ -11,6 +11,7 @@ Found = Mapping[str, Mapping[int, int]]
 """Split → number in the masks → pixels."""
 MUCH = 0.5
 """Share of ignored pixels that is worth a warning."""
+NO_CLASS = ("void", "ignore", "ignored", "unlabelled", "unlabeled", "unannotated", "don't care")
 
 
 def found_in(data: Mapping[str, Any]) -> Found:
@@ -71,6 +72,10 @@ def _tell(result: Findings, found: Found, held: Mapping[str, list[dict[int, int]
     result.lines["classes"] = code.note
     ignored = f"{1 - covered / everything:.1%} of the pixels ignored; " if covered < everything else ""
     result.lines["masks"] = f"{ignored}{shown}" + (", …" if len(ordered) > 8 else "")
+    for number, name in zip(code.ids, code.names, strict=True):
+        if name.strip().lower() in NO_CLASS and train[name]:
+            result.warnings.append(f'the class "{name}" sounds like pixels without a class: --ignore-index {number} leaves them '
+                                   "out of training and scores")  # fmt: skip
     if 1 - covered / everything > MUCH:
         result.warnings.append(f"train: {1 - covered / everything:.0%} of the pixels are ignored "
                                f"({', '.join(map(str, code.ignored))}); is one of these a class? (--ignore-index)")  # fmt: skip
