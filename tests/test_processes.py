@@ -142,7 +142,9 @@ def test_a_frozen_rank_is_named_by_the_others(words: list[str], tmp_path: Path) 
 
 
 @pytest.mark.fault(10)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [
+    (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_signal_reaches_every_rank_once(number: int, code: int, words: list[str], tmp_path: Path) -> None:
     with started(cli(words), tmp_path) as (process, out):
         first_checkpoint(tmp_path / "run")
@@ -163,6 +165,7 @@ def test_no_rank_outlives_the_parent(words: list[str], tmp_path: Path) -> None:
         process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.fault(12)
 def test_under_plain_torchrun_the_failing_rank_says_it_once(words: list[str], tmp_path: Path) -> None:
     alone = words[: words.index("--num-processes")]
@@ -181,6 +184,7 @@ def test_a_mistake_that_every_rank_finds_is_said_once(words: list[str], tmp_path
     assert done.stderr.count("error:") == 1 and "error: rank" not in done.stderr and "body" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.fault(11)
 def test_under_a_launcher_of_accelerate_a_killed_rank_is_named_as_well(words: list[str], tmp_path: Path) -> None:
     config = tmp_path / "two.yaml"

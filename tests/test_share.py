@@ -180,6 +180,7 @@ def test_pushing_again_sends_nothing(shared: Shared) -> None:
     assert len(repo.commits) == before
 
 
+@pytest.mark.slow
 def test_a_merged_model_a_branch_a_tag_and_a_subfolder(shared: Shared) -> None:
     assert shared.run("merge", shared.folder).returncode == 0
     words = ("--hub-model-id", "alice/words-merged", "--hub-revision", "dev", "--tag", "v1", "--subfolder", "en")
@@ -219,6 +220,7 @@ def test_a_hanging_hub_ends_every_verb_in_seconds_and_cached_runs_go_on(shared: 
         assert done.returncode == 0 and "the cached copy" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_push_as_one(shared: Shared) -> None:
     done = shared.run("lora", "--model", "alice/tiny-bert", "--dataset", "alice/words", "--output-dir", "two", "--num-processes", 2,
                       "--push-to-hub", "--hub-model-id", "alice/words-two", "--max-steps", 2, "--no-verify")  # fmt: skip
