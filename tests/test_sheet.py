@@ -17,6 +17,7 @@ from task_runs import flags
 from hf_tuner import catalog
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
+from hf_tuner.tasks import _seen_answers
 from hf_tuner.tasks._pictured import EDGE, spread
 
 SEEING = [name for name in catalog.names("tasks") if catalog.task_class(name).pictures]
@@ -117,12 +118,12 @@ def test_segments_are_laid_over_their_pictures(task: str, tiny: Any) -> None:
 
 def test_rows_of_several_labels_show_all_of_them(tmp_path: Path) -> None:
     good(tmp_path / "photos", ("a",), 30)
-    labels = [["sun"], ["sea"], ["sun", "sea"]]
-    lines = [json.dumps({"file_name": f"a/{n}.jpg", "label": labels[n % 3]}) for n in range(30)]
+    labels = [["sun"], ["sea"], ["sun", "sea"], []]
+    lines = [json.dumps({"file_name": f"a/{n}.jpg", "label": labels[n % 4]}) for n in range(30)]
     (tmp_path / "photos" / "metadata.jsonl").write_text("\n".join(lines))
     said = classes(tmp_path, "--problem", "multi")
     text = (tmp_path / "check-photos.html").read_text(encoding="utf-8")
-    assert said.code == 0 and set(re.findall(r"<p>(.*?)</p>", text)) == {"sun", "sea", "sea, sun"}
+    assert said.code == 0 and set(re.findall(r"<p>(.*?)</p>", text)) == {"sun", "sea", "sea, sun", "no label"}
 
 
 def test_rare_kinds_are_chosen_before_common_ones_again() -> None:
@@ -130,6 +131,25 @@ def test_rare_kinds_are_chosen_before_common_ones_again() -> None:
     chosen = spread(kinds, 6, 0)
     assert {500, 501, 502} <= set(chosen) and len(chosen) == 6 and chosen == sorted(chosen)
     assert spread(kinds, 1000, 0) == list(range(503))
+
+
+def test_rows_with_many_of_a_kind_do_not_crowd_it_out() -> None:
+    chosen = spread([("cow",) * 10] * 50 + [("yak",)] * 50, 20, 0)
+    assert sum(row < 50 for row in chosen) == 10
+
+
+def test_the_few_conversations_with_a_picture_are_found() -> None:
+    from datasets import Dataset
+
+    turns = {
+        "prompt": [{"role": "user", "content": "What?"}],
+        "completion": [{"role": "assistant", "content": "A cow."}],
+    }
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    seen = {"bytes": stream.getvalue(), "path": None}
+    rows = Dataset.from_list([{**turns, "images": [seen] if n in (70, 150) else []} for n in range(200)])
+    assert [one.place for one in _seen_answers.pictured(rows, 36, 0)] == ["picture 71", "picture 151"]
 
 
 @pytest.mark.parametrize("words", [["--no-sheet"], ["--no_sheet"]])

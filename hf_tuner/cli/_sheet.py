@@ -59,6 +59,7 @@ def write(run: Any, task: Any, rows: Any, path: Path) -> None:
     """
     samples = task.pictured(rows, MOST, run.seed)
     if not samples:
+        say(f"{'sheet':<9} none: no training row has a picture")
         return
     from hf_tuner.report.sheet import write_sheet
 

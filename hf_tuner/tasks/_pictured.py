@@ -35,7 +35,7 @@ def spread(kinds: Sequence[Iterable[Hashable]], most: int, seed: int) -> list[in
 
     waiting: dict[Hashable, list[int]] = {}
     for row in np.random.default_rng(seed).permutation(len(kinds)).tolist():
-        for kind in list(kinds[row]) or [None]:
+        for kind in list(dict.fromkeys(kinds[row])) or [None]:
             waiting.setdefault(kind, []).append(row)
     turns = (row for turn in zip_longest(*waiting.values()) for row in turn if row is not None)
     return sorted(islice(_once(turns), most))

@@ -113,13 +113,17 @@ def drawn(score: str, texts: list[str], rows: Any) -> list[Drawn]:
 
 def pictured(rows: Any, most: int, seed: int) -> "list[Sample]":
     """The first picture of rows that have one, with the conversation and the answers that are right as well."""
-    from hf_tuner.tasks._pictured import plain, spread
+    from itertools import islice
 
-    made, chosen = [], spread([()] * len(rows), most, seed)
-    for number, row in zip(chosen, rows.select(chosen), strict=True):
+    import numpy as np
+
+    from hf_tuner.tasks._pictured import plain
+
+    order = np.random.default_rng(seed).permutation(len(rows)).tolist()
+    made, seeing = [], (number for number in order if pictures_of(rows[number]["images"]))
+    for number in sorted(islice(seeing, most)):
+        row = rows[number]
         shown = pictures_of(row["images"])
-        if not shown:
-            continue
         turns = [*row["prompt"], *row["completion"]]
         lines = [f"{turn['role']}: {turn['content'].replace(PICTURE, ' [picture] ').strip()}" for turn in turns]
         others = list(dict.fromkeys(row.get("references") or ()))

@@ -170,7 +170,8 @@ class ImageClassification(Classifier, PictureTask):
 
         known: list[Any] = [self.labels.encode(value) for value in rows["label"][:]]
         chosen = spread([self._flags(one) for one in known], most, seed)
-        chosen.sort(key=lambda row: (self._flags(known[row]) or [known[row]], row))
+        numbers = self.problem == "regression"
+        chosen.sort(key=lambda row: (known[row] if numbers else self._flags(known[row]), row))
         pairs = zip(chosen, rows.select(chosen), strict=True)
         return [plain(row, number, [self._said(known[number])]) for number, row in pairs]
 

@@ -1,6 +1,7 @@
 """TrainingArguments for a run: what the user gave, and defaults that suit the method, the model and the machine."""
 
 import importlib.util
+import multiprocessing
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -62,6 +63,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     merged = {**defaults, **given}
     if run.streaming:
         merged = {**merged, **STREAMED, **given}
+    merged |= {**forking(int(merged["dataloader_num_workers"])), **given}
     if "logging_steps" not in given:
         merged["logging_steps"] = max(1, _updates(merged, rows) // LOGGED_POINTS)
     merged |= {
@@ -95,10 +97,16 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
 
 def decoders(run: Run, accelerator: bool) -> int:
     """Processes that open and augment pictures while an accelerator trains; a CPU that trains has no cores to spare."""
-    if run.streaming or not accelerator or not catalog.task_class(run.task).pictures:
+    if run.streaming or not accelerator or not forking(1) or not catalog.task_class(run.task).pictures:
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_DECODERS, max(0, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
+
+
+def forking(workers: int) -> dict[str, str]:
+    """How data workers start: what makes batches cannot be sent to a process that is started anew."""
+    forks = workers > 0 and "fork" in multiprocessing.get_all_start_methods()
+    return {"dataloader_multiprocessing_context": "fork"} if forks else {}
 
 
 def _require_devices(fp16: bool) -> None:
