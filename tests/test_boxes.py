@@ -10,6 +10,7 @@ from datasets import Dataset
 from PIL import Image
 
 from hf_tuner.config import Run
+from hf_tuner.data.box_folders import read_box_folder
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation import predict
@@ -204,6 +205,34 @@ def test_folders_of_every_kind_give_the_same_boxes(write: Any, tmp_path: Path) -
             corners, names = EXPECTED[Path(picture["path"]).stem]
             np.testing.assert_allclose(np.reshape(boxes, (-1, 4)), np.reshape(corners, (-1, 4)), atol=1e-6)
             assert [task.names[label] for label in labels] == names
+
+
+def yolo_folder(place: Path, text: str) -> Path:
+    """A picture of 100 × 100 with YOLO labels."""
+    for kind in ("images", "labels"):
+        (place / kind).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (100, 100)).save(place / "images" / "a.png")
+    (place / "labels" / "a.txt").write_text(text)
+    (place / "classes.txt").write_text("cat\ndog\n")
+    return place
+
+
+def test_yolo_polygons_become_the_boxes_around_them(tmp_path: Path) -> None:
+    lines = (
+        "0 0.5 0.5 0.6 0.5 0.6 0.6 0.5 0.6",
+        "1 0.1 0.2 0.3 0.6 0.2 0.4",
+        "0 0.5 0.5 0.2 0.4",
+        "1 0.5 0.5 0.2 0.4 0.9",
+    )
+    read = read_box_folder(yolo_folder(tmp_path, "\n".join(lines)))
+    assert read
+    objects = read[0]["train"][0]["objects"]
+    expected = [[50, 50, 10, 10], [10, 20, 20, 40], [40, 30, 20, 40], [40, 30, 20, 40]]
+    np.testing.assert_allclose(objects["bbox_coco"], expected, atol=1e-9)
+    assert objects["category"] == ["cat", "dog", "cat", "dog"]
+    for bad in ("0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.4 0.9 0.1 0.2", "0 0.1 0.1 0.2 nan 0.3 0.3"):
+        with pytest.raises(UsageError, match=r"a\.txt line 3: 0 0.* expected class x y width height, or class and x y"):
+            read_box_folder(yolo_folder(tmp_path, f"0 0.5 0.5 0.2 0.4\n\n{bad}\n"))
 
 
 @pytest.mark.fault(59)

@@ -6,6 +6,7 @@ is: the audit of the task says it.
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -179,15 +180,16 @@ def _yolo(
 
 def _yolo_row(path: Path, picture: Path, classes: Mapping[int, str]) -> tuple[list[list[float]], list[str]]:
     boxes, labels = [], []
-    lines = [line.split() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    lines = [
+        (n, line.split()) for n, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1) if line.strip()
+    ]
     look = look_at(picture) if lines else None
-    for number, words in enumerate(lines, 1):
+    for number, words in lines:
         try:
-            index, x, y, w, h = int(words[0]), *map(float, words[1:5])
-        except (ValueError, IndexError) as error:
-            raise UsageError(
-                f"{path.name} line {number}: {' '.join(words)[:60]}; expected class x y width height"
-            ) from error
+            index, (x, y, w, h) = int(words[0]), _yolo_box([float(word) for word in words[1:]])
+        except ValueError as error:
+            raise UsageError(f"{path.name} line {number}: {' '.join(words)[:60]}; expected class x y width height, or class and "
+                             "x y of three corners or more") from error  # fmt: skip
         if index not in classes:
             raise UsageError(
                 f"{path.name} line {number}: class {index}; there are {len(classes)} (0 to {max(classes, default=0)})"
@@ -196,6 +198,19 @@ def _yolo_row(path: Path, picture: Path, classes: Mapping[int, str]) -> tuple[li
         boxes.append([(x - w / 2) * width, (y - h / 2) * height, w * width, h * height])
         labels.append(classes[index])
     return boxes, labels
+
+
+def _yolo_box(numbers: Sequence[float]) -> Sequence[float]:
+    """Centre, width and height: as written (perhaps before a confidence), or of the box around a polygon's corners.
+
+    Raises ValueError for what is neither.
+    """
+    if len(numbers) in (4, 5):
+        return numbers[:4]
+    if len(numbers) < 6 or len(numbers) % 2 or not all(map(math.isfinite, numbers)):
+        raise ValueError("neither a box nor a polygon")
+    xs, ys = numbers[::2], numbers[1::2]
+    return (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2, max(xs) - min(xs), max(ys) - min(ys)
 
 
 def _names_file(files: Sequence[Path]) -> Path | None:
