@@ -207,6 +207,28 @@ def test_folders_of_every_kind_give_the_same_boxes(write: Any, tmp_path: Path) -
             assert [task.names[label] for label in labels] == names
 
 
+def test_voc_lists_of_a_class_are_none_of_a_split(tmp_path: Path) -> None:
+    """Each picture comes once, in the split of its list; trainval.txt only counts where there is no train.txt."""
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for stem in "abc":
+        Image.new("RGB", (10, 10)).save(tmp_path / f"{stem}.png")
+        (tmp_path / f"{stem}.xml").write_text(f"<annotation><filename>{stem}.png</filename></annotation>")
+    for name, text in (("train", "a\n"), ("val", "b\nb\n"), ("trainval", "a\nb\n"), ("test", "c\n"),
+                       ("cat_train", "a -1\nb 1\n"), ("cat_val", "b  1\n"), ("cat_trainval", "a -1\nb  1\n")):  # fmt: skip
+        (lists / f"{name}.txt").write_text(text)
+
+    def found() -> dict[str, list[str]]:
+        read = read_box_folder(tmp_path)
+        assert read
+        return {split: [Path(one["path"]).stem for one in rows["image"]] for split, rows in read[0].items()}
+
+    assert found() == {"train": ["a"], "validation": ["b"], "test": ["c"]}
+    (lists / "train.txt").unlink()
+    (lists / "val.txt").unlink()
+    assert found() == {"train": ["a", "b"], "test": ["c"]}
+
+
 def yolo_folder(place: Path, text: str) -> Path:
     """A picture of 100 × 100 with YOLO labels."""
     for kind in ("images", "labels"):

@@ -17,7 +17,7 @@ from datasets import Dataset, Features, Image, Value
 from datasets import Sequence as ListOf
 
 from hf_tuner.catalog import nearest
-from hf_tuner.data.splits import split_of
+from hf_tuner.data.splits import SPLIT_WORDS, split_of
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import SUFFIXES, look_at
 
@@ -113,21 +113,34 @@ def _coco_rows(path: Path, places: "Pictures") -> list[Row]:
 def _voc(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
     places = Pictures(folder, pictures)
     rows = {path: _voc_row(path, places) for path in files}
-    lists = {p: split for p in folder.rglob("ImageSets/Main/*.txt") if (split := split_of(Path(p.name)))}
     stems = {path.stem: path for path in files}
     made: dict[str, list[Row]] = {}
-    if lists:
-        for path, split in sorted(lists.items()):
-            for line in path.read_text(encoding="utf-8").split("\n"):
-                stem = line.split()[0] if line.split() else ""
-                if stem and stem not in stems:
-                    raise UsageError(f"{path.name} names {stem}, which has no {stem}.xml{_hint(stem, list(stems))}")
-                if stem:
-                    made.setdefault(split, []).append(rows[stems[stem]])
+    if lists := _voc_lists(folder):
+        for split, named in lists.items():
+            for stem, said in named.items():
+                if stem not in stems:
+                    raise UsageError(f"{said.name} names {stem}, which has no {stem}.xml{_hint(stem, list(stems))}")
+                made.setdefault(split, []).append(rows[stems[stem]])
     else:
         for path, row in rows.items():
             made.setdefault(split_of(path.relative_to(folder)) or "train", []).append(row)
     return {split: _rows(part) for split, part in made.items()}, []
+
+
+def _voc_lists(folder: Path) -> dict[str, dict[str, Path]]:
+    """Split → names of its pictures, each once → the list that has it. Lists of a class (`cat_train.txt`) are none of a split;
+    `trainval.txt` is that of train where there is no `train.txt`."""
+    words = {word: split for split, known in SPLIT_WORDS.items() for word in known}
+    made: dict[str, dict[str, Path]] = {}
+    for place in sorted(folder.rglob("ImageSets/Main")):
+        lists = {path.stem.lower(): path for path in sorted(place.glob("*.txt"))}
+        both = {} if set(lists) & set(SPLIT_WORDS["train"]) else {"trainval": "train"}
+        for word, split in (words | both).items():
+            if word in lists:
+                lines = lists[word].read_text(encoding="utf-8").split("\n")
+                named = {line.split()[0]: lists[word] for line in lines if line.strip()}
+                made[split] = named | made.get(split, {})
+    return made
 
 
 def _voc_row(path: Path, places: "Pictures") -> Row:
