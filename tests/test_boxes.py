@@ -274,6 +274,17 @@ def test_coco_file_with_repeated_ids_or_strange_references_is_refused(tmp_path: 
             load(place)
 
 
+@pytest.mark.parametrize(
+    "text", ['[{"images": ["a.png"], "annotations": []}]', '{"images": ["a.png"]}', '{"a": 1}\n{"images": ["a.png"]}\n']
+)
+def test_rows_that_name_pictures_are_no_coco_file(text: str, tmp_path: Path) -> None:
+    Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
+    (tmp_path / "data.json").write_text(text)
+    assert read_box_folder(tmp_path) is None
+    (tmp_path / "data.json").write_text('\n{"categories": [], "images": [], "annotations": []}')
+    assert read_box_folder(tmp_path) is not None
+
+
 def test_other_layouts_give_the_same_rows() -> None:
     box, name = [[1.0, 2.0, 3.0, 4.0]], ["cat"]
     kinds: list[dict[str, Any]] = [

@@ -266,3 +266,17 @@ def test_questions_about_shapes_are_learnt_by_heart(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
     asked = [{"image": str(folder / row["image"]), "question": row["question"]} for row in rows]
     assert [one["prediction"] for one in predict(tmp_path / "run", asked)] == [row["answer"] for row in rows]
+
+
+def test_a_json_file_of_conversations_beside_its_pictures(tmp_path: Path) -> None:
+    """Rows of `messages` and `images`, the layout that chat data of pictures mostly have, are no COCO file."""
+    (tmp_path / "pics").mkdir()
+    rows = []
+    for number in range(10):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 48, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pics" / f"{number}.png")
+        rows.append({"messages": [{"role": "user", "content": SHOWS}, *ANSWERS], "images": [f"pics/{number}.png"]})
+    (tmp_path / "data.json").write_text(json.dumps(rows), encoding="utf-8")
+    run = Run(task="image-text-to-text", dataset=str(tmp_path), output_dir=str(tmp_path / "run"), task_config=Config())
+    data = load_data(run, ImageTextToText)
+    assert data["train"].num_rows == 8 and data["train"][0]["prompt"][0]["content"] == f"{PICTURE}what is it"

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,17 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether the keys of COCO stand somewhere near the start or the end of a JSON file."""
+    """Whether a JSON file is a mapping, and keys of COCO stand somewhere near its start or its end.
+
+    "images" alone says nothing: rows of conversations about pictures have it too.
+    """
     with path.open("rb") as file:
         start = file.read(100_000)
         file.seek(max(0, path.stat().st_size - 100_000))
         text = start + file.read()
-    return b'"images"' in text or (b'"annotations"' in text and b'"bbox"' in text)
+    listed = b'"images"' in text and any(key in text for key in (b'"annotations"', b'"categories"', b'"category_id"'))
+    known = listed or (b'"annotations"' in text and b'"bbox"' in text)
+    return known and start.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
 
 
 def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
