@@ -64,11 +64,13 @@ def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
 def size_of(source: Path | bytes) -> tuple[int, int]:
     """Width and height of a picture as a person sees it, from its header: nothing is decoded.
 
-    Raises UsageError for what is no picture.
+    A PNG whose EXIF data stand behind its pixels is taken as it is stored. Raises UsageError for what is no picture.
     """
+    from PIL import Image
+
     with _image(source, PIXELS, "an image") as image:
-        width, height = image.size
-        return (height, width) if image.getexif().get(ORIENTATION) in TURNED else (width, height)
+        # PNG's own `getexif` decodes the picture to look behind its pixels; this one takes what the header had.
+        return _upright_size(image, Image.Image.getexif(image))
 
 
 def open_mask(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
@@ -97,6 +99,8 @@ def _image(source: Path | bytes, pixels: int, what: str) -> Iterator[Any]:
     name = str(source) if isinstance(source, Path) else what
     with _without_bomb_warning():
         try:
+            if isinstance(source, Path) and (fault := _no_file(source)):
+                raise _Refused(fault)
             with _opened(io.BytesIO(source) if isinstance(source, bytes) else source, pixels) as image:
                 yield image
         except _Refused as error:
@@ -115,10 +119,8 @@ def look_at(source: Path | bytes, *, pixels: int = PIXELS) -> Look:
         if not data:
             return Look(path, fault="empty (0 bytes)")
         with _opened(io.BytesIO(data), pixels) as image:
-            width, height = image.size
+            width, height = _upright_size(image, image.getexif())
             kind, mode = str(image.format), image.mode
-            if image.getexif().get(ORIENTATION) in TURNED:
-                width, height = height, width
             if image.format == "JPEG":
                 image.draft("RGB", SMALL)
             image.load()  # `verify` passes files that are cut short
@@ -128,6 +130,13 @@ def look_at(source: Path | bytes, *, pixels: int = PIXELS) -> Look:
     except BROKEN as error:
         return Look(path, fault=_cause(source, error))
     return Look(path, width, height, kind, mode, hashlib.sha256(data).hexdigest(), likeness=likeness)
+
+
+def _upright_size(image: Any, exif: Any) -> tuple[int, int]:
+    """Width and height of an opened image when it is turned as EXIF says."""
+    # Pillow says the size of a turned TIFF upright in newer versions; its tags tell the stored one.
+    width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
+    return (height, width) if exif.get(ORIENTATION) in TURNED else (width, height)
 
 
 def _no_file(path: Path) -> str:

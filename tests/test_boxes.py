@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
-from PIL import Image
+from PIL import Image, ImageFile
 
 from hf_tuner.config import Run
 from hf_tuner.data.box_folders import read_box_folder
@@ -255,6 +255,19 @@ def test_yolo_polygons_become_the_boxes_around_them(tmp_path: Path) -> None:
     for bad in ("0 0.5 0.5 0.2", "0 0.5 0.5 0.2 0.4 0.9 0.1 0.2", "0 0.1 0.1 0.2 nan 0.3 0.3"):
         with pytest.raises(UsageError, match=r"a\.txt line 3: 0 0.* expected class x y width height, or class and x y"):
             read_box_folder(yolo_folder(tmp_path, f"0 0.5 0.5 0.2 0.4\n\n{bad}\n"))
+
+
+def test_yolo_pictures_are_not_decoded_for_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = yolo_folder(tmp_path, "0 0.5 0.5 0.2 0.4")
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.new("RGB", (200, 100)).save(place / "images" / "a.png", exif=turned)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
+    read = read_box_folder(place)
+    assert read
+    np.testing.assert_allclose(read[0]["train"][0]["objects"]["bbox_coco"], [[40, 60, 20, 80]], atol=1e-9)
+    (place / "images" / "a.png").write_bytes(b"no picture")  # named by the look at all pictures
+    assert read_box_folder(place)
 
 
 @pytest.mark.fault(59)

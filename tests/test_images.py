@@ -9,7 +9,7 @@ from image_cases import CASES, data, good, jpeg, picture, run
 
 from hf_tuner.data.image_folders import audit_images
 from hf_tuner.errors import EnvironmentFault, UsageError
-from hf_tuner.pictures import look_at, open_image
+from hf_tuner.pictures import look_at, open_image, size_of
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -79,6 +79,22 @@ def test_exif_is_obeyed(turn: int) -> None:
     assert (width, height) == ((40, 20) if turn < 5 else (20, 40))
     at = (3 if "l" in corner else width - 4, 3 if "t" in corner else height - 4)
     assert np.abs(np.array(opened.getpixel(at), int) - ORANGE).max() < 40
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turn", [1, 6, 8])
+def test_a_size_is_that_of_the_upright_picture_without_decoding(
+    kind: str, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a PNG without EXIF data, for which Pillow's own look decodes."""
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    plain, turned = data(picture((40, 20)), kind), data(picture((40, 20)), kind, exif=exif)
+    look = look_at(turned)
+    assert open_image(turned).size == (look.width, look.height)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    assert size_of(plain) == (40, 20)
+    assert size_of(turned) == (look.width, look.height) == ((40, 20) if turn < 5 else (20, 40))
 
 
 @pytest.mark.fault(54)

@@ -20,7 +20,7 @@ from datasets import Sequence as ListOf
 from hf_tuner.catalog import nearest
 from hf_tuner.data.splits import SPLIT_WORDS, split_of
 from hf_tuner.errors import UsageError
-from hf_tuner.pictures import SUFFIXES, look_at
+from hf_tuner.pictures import SUFFIXES, size_of
 
 LARGEST = 2_000_000_000
 """Bytes of an annotation file that are read."""
@@ -202,7 +202,7 @@ def _yolo_row(path: Path, picture: Path, classes: Mapping[int, str]) -> tuple[li
     lines = [
         (n, line.split()) for n, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1) if line.strip()
     ]
-    look = look_at(picture) if lines else None
+    width, height = _size(picture) if lines else (1, 1)
     for number, words in lines:
         try:
             index, (x, y, w, h) = int(words[0]), _yolo_box([float(word) for word in words[1:]])
@@ -213,10 +213,17 @@ def _yolo_row(path: Path, picture: Path, classes: Mapping[int, str]) -> tuple[li
             raise UsageError(
                 f"{path.name} line {number}: class {index}; there are {len(classes)} (0 to {max(classes, default=0)})"
             )
-        width, height = (look.width or 1, look.height or 1) if look else (1, 1)
         boxes.append([(x - w / 2) * width, (y - h / 2) * height, w * width, h * height])
         labels.append(classes[index])
     return boxes, labels
+
+
+def _size(picture: Path) -> tuple[int, int]:
+    """Width and height; 1 and 1 of a picture that cannot be read, which the look at all pictures will name."""
+    try:
+        return size_of(picture)
+    except UsageError:
+        return 1, 1
 
 
 def _yolo_box(numbers: Sequence[float]) -> Sequence[float]:
