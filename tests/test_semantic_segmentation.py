@@ -16,6 +16,7 @@ from tiny_tasks.semantic_segmentation import NAMES, make_mobilenet, shapes, writ
 from hf_tuner import predict
 from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
+from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
 from hf_tuner.errors import UsageError
 from hf_tuner.metrics._segmentation import confusion, per_class, scores, tallies
 from hf_tuner.models.processors import load_processor
@@ -166,6 +167,20 @@ def test_folders_tables_and_columns_give_the_same_rows(tmp_path: Path) -> None:
             assert theirs <= mine
         assert task.label_names == NAMES
     assert first["train"].num_rows == 4 and first["test"].num_rows == 2
+
+
+def test_a_mask_belongs_to_the_picture_of_its_whole_name(tmp_path: Path) -> None:
+    for kind, names in (("images", ("a", "a_l", "b_l")), ("masks", ("a_l", "a", "b_l_mask", "c"))):
+        (tmp_path / kind).mkdir()
+        for name in names:
+            Image.new("L", (4, 4)).save(tmp_path / kind / f"{name}.png")
+    read, notes = read_mask_folders(mask_folders(tmp_path))
+    pairs = [[Path(row[kind]["path"]).stem for kind in ("image", "mask")] for row in read["train"]]
+    assert pairs == [["a", "a"], ["a_l", "a_l"], ["b_l", "b_l_mask"]]
+    assert "1 masks" in notes[0]
+    Image.new("L", (4, 4)).save(tmp_path / "masks" / "a_mask.png")
+    with pytest.raises(UsageError, match=r"masks: a\.png and a_mask\.png are both masks of a; expected one"):
+        read_mask_folders(mask_folders(tmp_path))
 
 
 def test_metadata_may_name_pictures_and_masks_beside_a_file_of_classes(tmp_path: Path) -> None:

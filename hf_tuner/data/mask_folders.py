@@ -1,6 +1,6 @@
 """Folders of pictures beside folders of masks of the same names, as rows of image and mask."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasets import Dataset, Features, Image
@@ -42,17 +42,16 @@ def read_mask_folders(found: dict[str, list[tuple[Path, Path]]]) -> tuple[dict[s
     for split, places in found.items():
         rows: dict[str, list[dict[str, str | None]]] = {"image": [], "mask": []}
         for images, masks in places:
-            known = {_stem(path): path for path in _pictures(masks)}
-            pictures = sorted(_pictures(images))
-            lacking = [path.name for path in pictures if _stem(path) not in known]
+            pictures, given = sorted(_pictures(images)), sorted(_pictures(masks))
+            known = _claimed({path.stem.lower() for path in pictures}, given)
+            lacking = [path.name for path in pictures if path.stem.lower() not in known]
             if lacking:
                 named = ", ".join(lacking[:LISTED]) + (", …" if len(lacking) > LISTED else "")
                 raise UsageError(f"{images}: {len(lacking)} of {len(pictures)} pictures have no mask of their name in "
                                  f"{masks.name}/: {named}; expected {masks.name}/{Path(lacking[0]).stem}.png")  # fmt: skip
             rows["image"] += [{"bytes": None, "path": str(path)} for path in pictures]
-            rows["mask"] += [{"bytes": None, "path": str(known[_stem(path)])} for path in pictures]
-            spare = len(known) - len({_stem(path) for path in pictures})
-            if spare > 0:
+            rows["mask"] += [{"bytes": None, "path": str(known[path.stem.lower()])} for path in pictures]
+            if spare := len(given) - len(known):
                 notes.append(f"{spare:,} masks in {masks} have no picture, left aside")
         splits[split] = Dataset.from_dict(rows, features=features)
     return splits, notes
@@ -76,6 +75,20 @@ def _pictures(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _stem(path: Path) -> str:
-    stem = path.stem.lower()
-    return next((stem.removesuffix(end) for end in ENDINGS if stem.endswith(end) and stem != end), stem)
+def _claimed(pictures: set[str], masks: Sequence[Path]) -> dict[str, Path]:
+    """Name of a picture → its mask: the one of its name, or else of its name and one of `ENDINGS`; in small letters.
+
+    Raises UsageError for a picture with two masks.
+    """
+    found: dict[str, Path] = {}
+    for path in masks:
+        whole = path.stem.lower()
+        short = next((whole.removesuffix(end) for end in ENDINGS if whole.endswith(end)), whole)
+        name = whole if whole in pictures else short
+        if name in found:
+            raise UsageError(
+                f"{path.parent}: {found[name].name} and {path.name} are both masks of {name}; expected one"
+            )
+        if name in pictures:
+            found[name] = path
+    return found
