@@ -5,9 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset, DatasetDict, Features
+from datasets import Image as Stored
 from image_cases import CASES, data, good, jpeg, picture, run
 
 from hf_tuner.data.image_folders import audit_images
+from hf_tuner.data.picture_rows import looked_at
 from hf_tuner.errors import EnvironmentFault, UsageError
 from hf_tuner.pictures import look_at, open_image, size_of
 
@@ -65,6 +68,16 @@ def test_an_animation_gives_its_first_frame() -> None:
     """Later frames are not looked at."""
     frames = data(picture(), "GIF", save_all=True, append_images=[Image.new("RGB", (32, 24), (0, 0, 255))])
     assert close(open_image(frames), ORANGE)
+
+
+def test_all_copies_of_a_leaked_picture_leave_train() -> None:
+    """Pictures that stand in train several times, and once in test."""
+    leaked, other = ({"image": {"bytes": data(jpeg), "path": None}} for jpeg in (picture(), picture((40, 20), "L")))
+    features = Features({"image": Stored(decode=False)})
+    rows = {"train": [leaked, leaked, other, leaked], "test": [leaked]}
+    found = DatasetDict({split: Dataset.from_list(part, features=features) for split, part in rows.items()})
+    left, seen = looked_at(found, ["image"], lambda split, row: "", skip_bad=False, drop_leaked=True)
+    assert left["train"]["width"][:] == [40] and seen.leaked == {0, 1, 3} and seen.facts["duplicates"] == 2
 
 
 @pytest.mark.fault(56)

@@ -171,19 +171,20 @@ class Seen:
 
     def compare(self, place: Place) -> None:
         """Find pictures that stand in train and in another split, or twice in train, by how they look."""
-        first: dict[tuple[int, ...], int] = {}
-        twice = 0
+        alike: dict[tuple[int, ...], list[int]] = {}
         for i, one in enumerate(self.looks.get("train", [])):
-            twice += first.setdefault(one.likeness, i) != i if one.digest else 0
+            if one.digest:
+                alike.setdefault(one.likeness, []).append(i)
+        twice = sum(len(rows) - 1 for rows in alike.values())
         self.facts["duplicates"] = twice
         if twice:
             self.warnings.append(f"train: {count(twice)} pictures look like another of train")
         for split, looks in self.looks.items():
-            same = [(i, first[one.likeness]) for i, one in enumerate(looks) if one.likeness in first and one.digest]
+            same = [(i, alike[one.likeness]) for i, one in enumerate(looks) if one.likeness in alike and one.digest]
             if split == "train" or not same:
                 continue
-            self.leaked.update(j for _, j in same)
-            i, j = same[0]
+            self.leaked.update(j for _, rows in same for j in rows)
+            i, (j, *_) = same[0]
             self.warnings.append(
                 f"{split}: {count(len(same))} of {count(len(looks))} pictures look the same as one of train "
                 f"({_name(looks[i]) or place(split, i)} = {_name(self.looks['train'][j]) or place('train', j)}): results on "
