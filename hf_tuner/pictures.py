@@ -11,10 +11,11 @@ import stat
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hf_tuner.console import count
 from hf_tuner.errors import EnvironmentFault, UsageError
@@ -30,8 +31,12 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 """What is decoded, whatever a file is called (MPO by its JPEG reader): for PostScript Pillow would start a program."""
 BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, struct.error, zlib.error)
 """What Pillow raises for bytes that are no whole image."""
+AHEAD = 256
+"""Pictures of rows that are in memory together."""
 SMALL = (64, 64)
 """A JPEG may be decoded at an eighth of its size to see that it is whole: every byte is read all the same."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,13 @@ def _upright_size(image: Any, exif: Any) -> tuple[int, int]:
     # Pillow says the size of a turned TIFF upright in newer versions; its tags tell the stored one.
     width, height = (image.tag_v2[256], image.tag_v2[257]) if image.format == "TIFF" else image.size
     return (height, width) if exif.get(ORIENTATION) in TURNED else (width, height)
+
+
+def looked_through(rows: Any, column: str, look: Callable[[Any], T]) -> Iterator[T]:
+    """What `look` says of each value of a column of rows, in order; threads look at `AHEAD` of them before more are fetched."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for batch in rows.select_columns(column).iter(AHEAD):
+            yield from pool.map(look, batch[column])
 
 
 def _no_file(path: Path) -> str:

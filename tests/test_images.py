@@ -9,10 +9,13 @@ from datasets import Dataset, DatasetDict, Features
 from datasets import Image as Stored
 from image_cases import CASES, data, good, jpeg, picture, run
 
+from hf_tuner.console import Progress
 from hf_tuner.data.image_folders import audit_images
-from hf_tuner.data.picture_rows import looked_at
+from hf_tuner.data.picture_rows import _looks, looked_at
 from hf_tuner.errors import EnvironmentFault, UsageError
-from hf_tuner.pictures import look_at, open_image, size_of
+from hf_tuner.pictures import AHEAD, look_at, open_image, size_of
+from hf_tuner.tasks._masks import counted
+from hf_tuner.tasks._segment_audit import _counts
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -78,6 +81,31 @@ def test_all_copies_of_a_leaked_picture_leave_train() -> None:
     found = DatasetDict({split: Dataset.from_list(part, features=features) for split, part in rows.items()})
     left, seen = looked_at(found, ["image"], lambda split, row: "", skip_bad=False, drop_leaked=True)
     assert left["train"]["width"][:] == [40] and seen.leaked == {0, 1, 3} and seen.facts["duplicates"] == 2
+
+
+def test_the_pictures_of_rows_are_fetched_a_few_at_a_time() -> None:
+    """The look at all pictures, and the counts of masks and maps."""
+
+    class Rows:
+        fetched = 0
+
+        def select_columns(self, name: str) -> "Rows":
+            self.name = name
+            return self
+
+        def iter(self, size: int) -> Any:
+            for _ in range(3):
+                self.fetched += size
+                yield {self.name: [{"bytes": stored, "path": None}] * size}
+
+    stored = data(picture(mode="L"), "PNG")
+    ways: tuple[Any, ...] = (
+        lambda rows: _looks(rows, "image", Progress("", 1)), counted, lambda rows: _counts(rows, True))  # fmt: skip
+    for way in ways:
+        found = way(rows := Rows())
+        next(found)
+        assert rows.fetched == AHEAD
+        assert len(list(found)) == 3 * AHEAD - 1
 
 
 @pytest.mark.fault(56)

@@ -4,9 +4,7 @@ A picture in a row is {"bytes", "path"}, as `datasets.Image(decode=False)` holds
 needed.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,8 @@ from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
 from hf_tuner.data.panoptic_folders import read_panoptic_folder
 from hf_tuner.data.splits import keep
 from hf_tuner.errors import UsageError
-from hf_tuner.pictures import SUFFIXES, Look, look_at, quiet_pillow, require_pillow
+from hf_tuner.pictures import SUFFIXES, Look, look_at, looked_through, quiet_pillow, require_pillow
 
-AHEAD = 256
-"""Pictures that are looked at together."""
 LISTED = 5
 Place = Callable[[str, int], str]
 """Split and row (from 0) in words: file and row."""
@@ -122,9 +118,9 @@ def looked_at(
     total = sum(rows.num_rows for rows in data.values()) * len(columns)
     progress = Progress("looking at the pictures", total)
     looks: dict[str, list[list[Look]]] = {}
-    with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with quiet_pillow():
         for split, rows in data.items():
-            looks[split] = [list(_looks(pool, rows, name, progress)) for name in columns]
+            looks[split] = [list(_looks(rows, name, progress)) for name in columns]
     progress.end()
     result = {}
     for split, rows in data.items():
@@ -209,12 +205,11 @@ class Seen:
                 f"half up to {half.width} × {half.height}")  # fmt: skip
 
 
-def _looks(pool: ThreadPoolExecutor, rows: Dataset, name: str, progress: Progress) -> Iterator[Look]:
-    for batch in rows.select_columns(name).iter(AHEAD):
-        values: Mapping[str, Sequence[Any]] = batch
-        yield from pool.map(_look_at_all, values[name])
-        progress.begun += len(values[name])
+def _looks(rows: Dataset, name: str, progress: Progress) -> Iterator[Look]:
+    for look in looked_through(rows, name, _look_at_all):
+        progress.begun += 1
         progress.at(progress.begun, f"{progress.begun:,} pictures")
+        yield look
 
 
 def _look(value: Mapping[str, Any] | None) -> Look:

@@ -22,7 +22,7 @@ def found_in(data: Mapping[str, Any]) -> Found:
     found: dict[str, dict[int, int]] = {}
     for split, rows in data.items():
         total = found.setdefault(split, {})
-        for one in counted(rows["mask"]):
+        for one in counted(rows):
             if isinstance(one, UsageError):
                 raise one
             _add(total, one[1])
@@ -37,7 +37,7 @@ def mask_findings(data: Mapping[str, Any], code_of: Callable[[Found], Code]) -> 
     for split, rows in data.items():
         total, each = found.setdefault(split, {}), held.setdefault(split, [])
         sizes = list(zip(rows["height"], rows["width"], strict=True))
-        for row, one in enumerate(counted(rows["mask"])):
+        for row, one in enumerate(counted(rows)):
             if isinstance(one, UsageError):
                 result.errors.append((split, row, str(one)))
                 continue

@@ -3,13 +3,12 @@
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hf_tuner.errors import UsageError
-from hf_tuner.pictures import open_mask
+from hf_tuner.pictures import looked_through, open_mask
 from hf_tuner.tasks._drawn import drawable
 
 IGNORED = -100
@@ -61,10 +60,9 @@ def decoded_mask(value: Mapping[str, Any]) -> Any:
     return open_mask(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
 
 
-def counted(values: Sequence[Mapping[str, Any]]) -> Iterator[tuple[tuple[int, int], dict[int, int]] | UsageError]:
-    """Height and width, and pixels of each number, of every mask in order; the error of one that cannot be read."""
-    with ThreadPoolExecutor(4) as pool:
-        yield from pool.map(_counted, values)
+def counted(rows: Any) -> Iterator[tuple[tuple[int, int], dict[int, int]] | UsageError]:
+    """Height and width, and pixels of each number, of every row's mask in order; the error of one that cannot be read."""
+    return looked_through(rows, "mask", _counted)
 
 
 def _counted(value: Mapping[str, Any]) -> tuple[tuple[int, int], dict[int, int]] | UsageError:

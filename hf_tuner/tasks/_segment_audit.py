@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hf_tuner.errors import UsageError
+from hf_tuner.pictures import looked_through
 from hf_tuner.tasks._box_audit import sizes_of, tell_unknown
 from hf_tuner.tasks._boxes import SLACK
 from hf_tuner.tasks._runs import read
@@ -117,7 +117,7 @@ def _of_maps(data: Mapping[str, Any], run: Any, given: Any, stuff: bool) -> Find
     found, held = Findings(), {}
     for split, rows in data.items():
         each: list[dict[int, int]] = []
-        for row, (one, size) in enumerate(zip(_counts(rows["map"], stuff), sizes_of(rows), strict=True)):
+        for row, (one, size) in enumerate(zip(_counts(rows, stuff), sizes_of(rows), strict=True)):
             if isinstance(one, UsageError):
                 found.errors.append((split, row, str(one)))
                 continue
@@ -135,8 +135,8 @@ def _of_maps(data: Mapping[str, Any], run: Any, given: Any, stuff: bool) -> Find
                          "channel of a PNG and instance numbers, from 1, in the second")  # fmt: skip
     for split, each in held.items():
         counts = Counter({known[n]: 0 for n in known})
-        for one in each:
-            counts.update({known[n]: count for n, count in one.items() if n in known})
+        for numbers in each:
+            counts.update({known[n]: count for n, count in numbers.items() if n in known})
         _tell(found, split, +counts, sum(not set(one) & known.keys() for one in each))
     return found
 
@@ -153,15 +153,14 @@ class _Counted(dict):
         self.tuner_notes = {"audit": facts}
 
 
-def _counts(values: Sequence[Mapping[str, Any]], stuff: bool) -> Any:
-    def one(value: Mapping[str, Any]) -> Any:
+def _counts(rows: Any, stuff: bool) -> Iterator[tuple[tuple[int, int], dict[int, int]] | UsageError]:
+    def one(value: Mapping[str, Any]) -> tuple[tuple[int, int], dict[int, int]] | UsageError:
         try:
             return counted(value, stuff)
         except UsageError as error:
             return error
 
-    with ThreadPoolExecutor(4) as pool:
-        yield from pool.map(one, values)
+    return looked_through(rows, "map", one)
 
 
 def _tell(found: Findings, split: str, counts: Mapping[str, int], empty: int) -> None:
