@@ -190,6 +190,20 @@ def test_a_bad_row_is_named(bad: Any, said: str, tmp_path: Path) -> None:
     assert "train row 3" in str(error.value)
 
 
+@pytest.mark.parametrize("names", ["oops", ["wall"], {"1": "wall"}, [["wall", "1"]], [{"name": "wall"}], [1]])
+def test_names_of_classes_that_are_none_are_refused_with_the_form(names: Any, tmp_path: Path) -> None:
+    write_maps(tmp_path, semantic_class_to_id=json.dumps(names) if names != "oops" else names)
+    with pytest.raises(UsageError, match=r'semantic_class_to_id" holds .*; expected names .* \{"wall": 1, "sky": 2\}'):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("names", [{"cat": 3, "dog": 5}, [["cat", 3], ["dog", 5]],
+                                   [{"id": 3, "name": "cat"}, {"id": 5, "name": "dog"}]])  # fmt: skip
+def test_names_of_classes_come_as_a_mapping_or_pairs(names: Any, tmp_path: Path) -> None:
+    write_maps(tmp_path / "text", semantic_class_to_id=json.dumps(names))
+    assert read(tmp_path / "text")[0].names == ("cat", "dog")
+
+
 def test_segments_are_cut_to_the_picture_where_asked(tmp_path: Path) -> None:
     wide = {"segmentation": [[[30, 4, 60, 4, 60, 12, 30, 12]], [[50, 4, 60, 4, 60, 12]]], "category": ["cat", "dog"]}
     rows_of(tmp_path, lambda index: {"objects": wide})

@@ -157,6 +157,21 @@ def _named(feature: Any) -> Callable[[int], str] | None:
 
 
 def _class_names(value: Any) -> dict[str, str]:
-    """{"1": "wall"} of {"wall": 1}, a list of such pairs, or its JSON."""
-    pairs = json.loads(value) if isinstance(value, str) else value or {}
-    return {str(number): str(name) for name, number in dict(pairs).items() if number is not None}
+    """{"1": "wall"} of {"wall": 1}, [["wall", 1]], [{"id": 1, "name": "wall"}], or JSON of these. Raises RowError for others."""
+    try:
+        given = json.loads(value) if isinstance(value, str) and value.strip() else value or []
+        rows = given.items() if isinstance(given, Mapping) else [_pair(one) for one in given]
+        pairs = [(name, number) for name, number in rows if number is not None]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pairs = [(None, None)]
+    if not all(isinstance(name, str) and type(number) is int for name, number in pairs):
+        raise RowError(
+            f'column "{NAMES}" holds {str(value)[:60]}; expected names and their numbers: {{"wall": 1, "sky": 2}}'
+        )
+    return {str(number): name for name, number in pairs}
+
+
+def _pair(one: Any) -> tuple[Any, Any]:
+    """Name and number of {"id", "name"}, or of a pair."""
+    name, number = (one["name"], one["id"]) if isinstance(one, Mapping) else one
+    return name, number
