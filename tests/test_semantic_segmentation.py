@@ -88,13 +88,23 @@ def test_what_the_numbers_in_masks_mean(tmp_path: Path) -> None:
     assert reduced.names == ("wall", "sky")
     (tmp_path / "id2label.json").write_text(json.dumps({"0": "sky", "1": "road", "11": "void"}))
     named = decided({0: 1, 11: 4}, str(tmp_path), ignore_index=11)
-    assert (named.ids, named.names, named.ignored) == ((0, 1), ("sky", "road"), (11,))
-    with pytest.raises(UsageError, match="a mask holds 5, which no class has; expected 0, 1 and 11"):
+    assert (named.ids, named.names, named.ignored) == ((0, 1), ("sky", "road"), (11, 255))
+    with pytest.raises(UsageError, match="a mask holds 5, which no class has; expected 0, 1 and 11, 255"):
         named.classes(np.array([5]))
     with pytest.raises(UsageError, match="1,002 different numbers"):
         decided(dict.fromkeys(range(1002), 1))
     with pytest.raises(UsageError, match="expected different names"):
         decided({0: 1, 1: 1}, classes="sky,sky")
+
+
+def test_255_is_ignored_beside_a_given_number() -> None:
+    """As it is without one: unless it has a name, or nothing is to be ignored."""
+    both = decided({0: 5, 1: 5, 2: 5, 255: 5}, classes="a,void,b", ignore_index=1)
+    assert (both.ids, both.names, both.ignored) == ((0, 2), ("a", "b"), (1, 255))
+    assert both.classes(np.array([0, 1, 2, 255])).tolist() == [0, IGNORED, 1, IGNORED]
+    border = decided({0: 5, 128: 5, 255: 5}, ignore_index=128)
+    assert (border.ids, border.names, border.ignored) == ((0, 255), ("background", "foreground"), (128,))
+    assert decided({0: 5, 1: 5, 255: 5}, ignore_index=-1).ids == (0, 1, 255)
 
 
 def test_scores_are_those_of_the_pixels_of_the_drawn_pictures() -> None:

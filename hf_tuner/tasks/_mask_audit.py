@@ -78,7 +78,8 @@ def _tell(result: Findings, found: Found, held: Mapping[str, list[dict[int, int]
                                    "out of training and scores")  # fmt: skip
     if 1 - covered / everything > MUCH:
         result.warnings.append(f"train: {1 - covered / everything:.0%} of the pixels are ignored "
-                               f"({', '.join(map(str, code.ignored))}); is one of these a class? (--ignore-index)")  # fmt: skip
+                               f"({', '.join(map(str, code.ignored))}); is one of these a class? (--ignore-index -1 "
+                               "ignores none)")  # fmt: skip
     if unseen := [name for name, n in train.items() if not n]:
         named = ", ".join(unseen[:8]) + (", …" if len(unseen) > 8 else "")
         result.warnings.append(f"{len(unseen)} of {len(code.ids)} classes are in no mask of train: {named}")

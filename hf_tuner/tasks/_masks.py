@@ -89,11 +89,13 @@ def code_of(found: Mapping[str, Mapping[int, int]], given: Any, dataset: str) ->
     shift = 1 if given.reduce_labels else 0
     named = {number + shift: name for number, name in named.items()}
     zero = (0,) if shift else ()
-    if given.ignore_index is None and not shift and _is_binary(ids, named):
+    told, none = given.ignore_index, (given.ignore_index or 0) < 0
+    chosen = () if told is None or none else (told,)
+    if not shift and not none and _is_binary(ids.difference(chosen), named):
         names = tuple(named.values()) or ("background", "foreground")
-        return Code((0, VOID), names, (), f"2 classes: masks of 0 and {VOID}, {VOID} is read as {names[1]}")
-    ignore = (VOID if VOID not in named else None) if given.ignore_index is None else given.ignore_index
-    ignored = tuple(dict.fromkeys([*zero, *([ignore] if ignore is not None and ignore >= 0 else [])]))
+        return Code((0, VOID), names, chosen, f"2 classes: masks of 0 and {VOID}, {VOID} is read as {names[1]}")
+    void = () if none or VOID in named else (VOID,)
+    ignored = tuple(dict.fromkeys([*zero, *chosen, *void]))
     kept = [number for number in sorted(named or ids) if number not in ignored]
     if kept == [0, 1] and not named:
         names = ("background", "foreground")

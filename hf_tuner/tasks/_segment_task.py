@@ -32,7 +32,7 @@ class SegmentConfig:
         "auto", "Names of class numbers in maps: 1=cat or a list, or a JSON file (auto: id2label.json beside the data)."
     )
     ignore_index: int | None = option(
-        None, "The class number in maps that is none (default: 255 where it has no name; -1: none)."
+        None, "A class number in maps that is none, besides 255 where it has no name (-1: every number is one)."
     )
     bad_segments: str = option(
         "refuse",

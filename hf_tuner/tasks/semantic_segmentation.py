@@ -34,7 +34,7 @@ class Config:
 
     classes: str = option("auto", "Class names: sky,road,car or a JSON file (auto: id2label.json beside the data).")
     ignore_index: int | None = option(
-        None, "The number in masks of pixels that count for nothing (default: 255 where it is no class; -1: none)."
+        None, "A number in masks of pixels that count for nothing, besides 255 where it has no name (-1: none at all)."
     )
     reduce_labels: bool = option(False, "0 in masks is background that counts for nothing; classes begin at 1.")
     augment: str = option(
