@@ -105,6 +105,8 @@ def test_255_is_ignored_beside_a_given_number() -> None:
     border = decided({0: 5, 128: 5, 255: 5}, ignore_index=128)
     assert (border.ids, border.names, border.ignored) == ((0, 255), ("background", "foreground"), (128,))
     assert decided({0: 5, 1: 5, 255: 5}, ignore_index=-1).ids == (0, 1, 255)
+    named = decided({0: 5, 1: 5, 255: 5}, classes=",".join(map(str, range(256))), ignore_index=1)
+    assert named.ignored == (1,) and 255 in named.ids
 
 
 def test_scores_are_those_of_the_pixels_of_the_drawn_pictures() -> None:

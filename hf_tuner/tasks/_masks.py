@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def _names(setting: str, dataset: str) -> tuple[dict[int, str], str]:
     """Number → name in the order of the numbers, and where they come from."""
     if setting != "auto":
         path = Path(setting).expanduser()
-        if path.suffix == ".json" or path.is_file():
+        if path.suffix == ".json" or os.path.isfile(path):  # `is_file` fails for long lists
             return _read(path), f"named by {path.name}"
         names = [name.strip() for name in setting.split(",")]
         if not all(names) or len(set(names)) < len(names):
