@@ -22,7 +22,7 @@ from hf_tuner.metrics._segmentation import confusion, per_class, scores, tallies
 from hf_tuner.models.processors import load_processor
 from hf_tuner.models.restore import restore
 from hf_tuner.pictures import open_mask
-from hf_tuner.tasks._masks import IGNORED, Code, as_png, code_of
+from hf_tuner.tasks._masks import IGNORED, Code, as_png, code_of, sheet
 from hf_tuner.tasks.semantic_segmentation import Config, SemanticSegmentation
 
 TASK = "semantic-segmentation"
@@ -107,6 +107,14 @@ def test_255_is_ignored_beside_a_given_number() -> None:
     assert decided({0: 5, 1: 5, 255: 5}, ignore_index=-1).ids == (0, 1, 255)
     named = decided({0: 5, 1: 5, 255: 5}, classes=",".join(map(str, range(256))), ignore_index=1)
     assert named.ignored == (1,) and 255 in named.ids
+
+
+def test_a_narrow_picture_is_drawn_no_higher_than_wide() -> None:
+    """A strip would become a sheet that no JPEG can hold."""
+    picture, maps = Image.new("RGB", (1, 400)), np.zeros((400, 1), int)
+    strip = sheet([(picture, maps), (Image.new("RGB", (300, 200)), np.zeros((200, 300), int))], ("a",))
+    assert strip.width == 480 and strip.height < 500
+    stored(strip, "JPEG")
 
 
 def test_scores_are_those_of_the_pixels_of_the_drawn_pictures() -> None:

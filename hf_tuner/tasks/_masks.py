@@ -10,7 +10,7 @@ from typing import Any
 
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import looked_through, open_mask
-from hf_tuner.tasks._drawn import drawable
+from hf_tuner.tasks._drawn import drawable, sized
 
 IGNORED = -100
 """In class maps: pixels that count for nothing."""
@@ -176,20 +176,22 @@ def as_png(classes: Any, number: int) -> bytes:
 def sheet(shown: Sequence[tuple[Any, ...]], names: Sequence[str], width: int = 240) -> Any:
     """An RGB PIL image: a line for each (picture, expected, predicted) class maps, laid over it, and the classes' colours.
 
-    Without a prediction (picture, expected) it is narrower.
+    The longer edge of each is `width`. Without a prediction (picture, expected) it is narrower.
     """
     import numpy as np
     from PIL import Image, ImageDraw
 
     palette, lines = colours(len(names)), []
     for picture, *maps in shown:
-        size = (width, max(1, round(picture.height * width / picture.width)))
-        small = np.asarray(picture.resize(size), np.float32)
+        fitted = sized(picture, width)
+        small = np.asarray(fitted, np.float32)
         cells = [small]
         for one in maps:
-            near = np.asarray(Image.fromarray(one.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
+            near = np.asarray(Image.fromarray(one.astype(np.int32)).resize(fitted.size, Image.Resampling.NEAREST))
             painted = 0.35 * small + 0.65 * palette[near.clip(0)]
             cells.append(np.where((near < 0)[..., None], 0.35 * small, painted))
+        beside = ((0, 0), (0, width - fitted.width), (0, 0))
+        cells = [np.pad(cell, beside, constant_values=255) for cell in cells]
         lines.append(np.concatenate(cells, axis=1))
     used = sorted({int(k) for _, *maps in shown for one in maps for k in np.unique(one) if k >= 0})
     body = np.concatenate(lines).clip(0, 255).astype(np.uint8)
