@@ -135,9 +135,18 @@ def test_pictures_are_read_as_timm_reads_them(mode: str, tmp_path: Path) -> None
     assert torch.allclose(ours([picture], return_tensors="pt")["pixel_values"], expected, atol=3 / 255 / 0.4)
 
 
-def test_pictures_with_a_border_are_refused(tmp_path: Path) -> None:
-    model = checkpoint(tmp_path / "model", "test_resnet", ("a", "b"), crop_mode="border")
-    with pytest.raises(ArtifactError, match=r"32 × 32 pixels, border, bicubic; expected"):
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        ({"crop_mode": "border"}, "32 × 32 pixels in 3 channels, border, bicubic; expected"),
+        ({"interpolation": "hamming"}, "center, hamming; expected"),
+        ({"interpolation": "box"}, "center, box; expected"),
+        ({"input_size": [1, 32, 32], "mean": [0.5], "std": [0.4]}, "32 × 32 pixels in 1 channel,"),
+    ],
+)
+def test_pictures_that_are_read_in_another_way_are_refused(cut: dict[str, Any], said: str, tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "model", "test_resnet", ("a", "b"), **cut)
+    with pytest.raises(ArtifactError, match=said):
         processor_of("AutoImageProcessor", str(model))
 
 

@@ -9,8 +9,8 @@ from hf_tuner.errors import ArtifactError, EnvironmentFault
 
 SIGN = "pretrained_cfg"
 """The key of config.json that timm's checkpoints have, and no others."""
-FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-"""Names of Pillow's resampling filters, in the order of their numbers."""
+FILTERS = ("nearest", "lanczos", "bilinear", "bicubic")
+"""Names of Pillow's resampling filters in the order of their numbers, as far as torchvision knows them."""
 
 
 def forget_names(config: Any) -> Any:
@@ -32,11 +32,13 @@ def plain_processor(processor: Any, source: str) -> Any:
     from transformers import CLIPImageProcessor
 
     known = processor.data_config
-    _, height, width = known["input_size"]
+    channels, height, width = known["input_size"]
     mode, share, name = known["crop_mode"] or "center", known["crop_pct"], known["interpolation"]
-    if mode not in ("center", "squash") or (mode == "center" and height != width) or name not in FILTERS:
-        raise ArtifactError(f"{source} reads pictures in a way that is not known here: {width} × {height} pixels, {mode}, {name}; "
-                            "expected a square from the centre, or the picture squashed")  # fmt: skip
+    shaped = mode == "squash" or (mode == "center" and height == width)
+    if not shaped or name not in FILTERS or channels != 3:
+        raise ArtifactError(f"{source} reads pictures in a way that is not known here: {width} × {height} pixels in {channels} "
+                            f"{'channel' if channels == 1 else 'channels'}, {mode}, {name}; expected three channels, a square "
+                            f"from the centre or the picture squashed, and {', '.join(FILTERS[:-1])} or {FILTERS[-1]}")  # fmt: skip
     tall, wide = math.floor(height / share), math.floor(width / share)
     return CLIPImageProcessor(
         size={"shortest_edge": tall} if mode == "center" else {"height": tall, "width": wide},
