@@ -223,6 +223,15 @@ def test_predict_gives_embeddings_similarities_the_best_text_or_a_class(
         predict(run, [file], labels="dog")
 
 
+def test_a_template_has_a_place_for_a_class_and_may_hold_other_braces(clip: Path, pictures: Path) -> None:
+    with pytest.raises(UsageError, match=r"template=a photo: expected \{\} where a class is put in"):
+        ContrastiveImageText().answering(labels="dog|cat", template="a photo")
+    _, processor, ready = read(clip, pictures)
+    task = ContrastiveImageText().answering(labels="red square|dog", template="a {kind} of {}")
+    ids = task.collate(processor)([{"image": ready[0]["image"]}])["input_ids"]
+    assert len(ids) == 2 and ids[0].tolist() != ids[1].tolist()
+
+
 def test_an_augmentation_needs_a_size(clip: Path, pictures: Path) -> None:
     task = ContrastiveImageText(augment="crop")
     processor = load_processor(Run(task=TASK, model=str(clip), output_dir="unused"), task)

@@ -11,6 +11,9 @@ from hf_tuner.tasks._vision import PictureTask, inputs_of
 if TYPE_CHECKING:
     import numpy as np
 
+PLACE = "{}"
+"""Where a template takes the name of a class."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(PictureTask):
@@ -23,13 +26,19 @@ class ZeroShot(PictureTask):
     pairwise: bool
     padded: int
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for a template that has no place for a class."""
+        if PLACE not in self.template:
+            raise UsageError(f"template={self.template}: expected {PLACE} where a class is put in, such as "
+                             f"template=This is a photo of {PLACE}.")  # fmt: skip
+
     def collate(self, processor: Any) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
         """A function from rows to a batch of their pictures and, once, of the texts of all classes."""
         pixels = inputs_of(processor.image_processor, None)
         length: dict[str, Any] = (
             {"padding": "max_length", "max_length": self.padded} if self.padded else {"padding": True}
         )
-        words = [self.template.format(name) for name in self.names]
+        words = [self.template.replace(PLACE, name) for name in self.names]
         tokens = processor.tokenizer(words, truncation=True, return_tensors="pt", **length)
         read = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
         return lambda rows: {**pixels(rows), **read}
