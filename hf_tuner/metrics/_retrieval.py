@@ -7,6 +7,7 @@ picture are one picture, equal captions are one text.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb
 
 import numpy as np
@@ -33,12 +34,12 @@ class Search:
     pairs: np.ndarray
     """(picture, caption) [pairs, 2] that belong together, each once."""
 
-    @property
+    @cached_property
     def of_picture(self) -> list[np.ndarray]:
         """The captions of each picture."""
         return _grouped(self.pairs[:, 0], self.pairs[:, 1], len(self.pictures))
 
-    @property
+    @cached_property
     def of_caption(self) -> list[np.ndarray]:
         """The pictures of each caption."""
         return _grouped(self.pairs[:, 1], self.pairs[:, 0], len(self.captions))
