@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hf_tuner.metrics import _retrieval as retrieval
-from hf_tuner.tasks._worst_retrievals import drawn, listed
+from hf_tuner.tasks._worst_retrievals import drawn, listed, worst_pairs
 
 
 def plain_recalls(kept: list[np.ndarray], k: int) -> tuple[float, float]:
@@ -70,6 +70,16 @@ def test_equally_near_ones_stand_in_any_order() -> None:
     assert found == pytest.approx([*expected, np.mean([1 / place for place in first])])
 
 
+def test_pairs_are_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    grouped, calls = retrieval._grouped, []
+    monkeypatch.setattr(retrieval, "_grouped", lambda *given: calls.append(1) or grouped(*given))
+    kept = [np.ones((3, 4), np.float32)] * 20
+    search = retrieval.search_of(kept, [[f"{i} a", f"{i} b"] for i in range(20)], [str(i) for i in range(20)])
+    retrieval.measures(search)
+    worst_pairs(search)
+    assert len(calls) == 2, "for pictures and for captions, whatever their number"
+
+
 def test_chance_is_what_a_random_order_reaches() -> None:
     nothing = [np.zeros((2, 0), np.float32)] * 50
     search = retrieval.search_of(nothing, [[str(i)] for i in range(50)], [str(i) for i in range(50)])
@@ -90,7 +100,9 @@ def test_worst_captions_are_listed_and_drawn_with_what_was_found() -> None:
         Image.new("RGB", (20, 10), (80 * number, 0, 0)).save(stream, "PNG")
         stored.append({"bytes": stream.getvalue(), "path": f"x/{number}.png"})
     (only,) = listed(search, stored, 20)
-    assert (only["text"], only["expected"], only["predicted"]) == ("b", "1.png", "0.png")
+    assert (only["text"], only["expected"], only["predicted"]) == ("b", "x/1.png", "x/0.png")
+    (nameless,) = listed(search, [{**one, "path": None} for one in stored], 20)
+    assert (nameless["expected"], nameless["predicted"]) == ("picture 2", "picture 1"), "as the sheet counts them"
     (shown,) = drawn(search, stored)
     assert shown.text.startswith("1 of 1 captions") and shown.image.getpixel((94, 92))[0] == 80
     assert shown.image.getpixel((94 + 184, 92))[0] == 0

@@ -22,7 +22,8 @@ from hf_tuner.metrics._segmentation import confusion, per_class, scores, tallies
 from hf_tuner.models.processors import load_processor
 from hf_tuner.models.restore import restore
 from hf_tuner.pictures import open_mask
-from hf_tuner.tasks._masks import IGNORED, Code, as_png, code_of, sheet
+from hf_tuner.tasks._masks import IGNORED, Code, as_png, code_of, decoded_mask, sheet
+from hf_tuner.tasks._pictured import place_of
 from hf_tuner.tasks.semantic_segmentation import Config, SemanticSegmentation
 
 TASK = "semantic-segmentation"
@@ -339,6 +340,17 @@ def test_it_learns_colours_and_says_where_it_is_wrong(tiny: Any, tmp_path: Path)
     answer = predict(tmp_path / "run", [str(tmp_path / "new.png")])[0]
     given = open_mask(answer["predicted_mask"])
     assert given.shape == mask.shape and (given == mask)[mask < 255].mean() > 0.85
+
+
+def test_worst_pictures_are_named_as_the_sheet_names_them(ready: Any) -> None:
+    task, processor, rows = ready
+    rows = rows.select(range(3))
+    kept = [np.where(mask == 255, 0, mask).astype(np.uint8) for mask in map(decoded_mask, rows["mask"])]
+    kept[1] = np.zeros_like(kept[1])
+    worst = task.worst(kept, None, rows, processor)
+    assert [one["score"] for one in worst[1:]] == [1.0, 1.0] and worst[0]["score"] < 1
+    assert worst[0]["text"] == place_of(rows[1]["image"], 1)
+    assert place_of({"path": None}, 1) == "picture 2"
 
 
 def test_class_weights_count_pixels(tiny: Any, tmp_path: Path) -> None:

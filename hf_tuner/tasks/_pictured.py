@@ -61,7 +61,7 @@ def captioned(rows: Any, column: str, most: int, seed: int) -> list[Sample]:
 
 
 def place_of(picture: Mapping[str, Any], number: int) -> str:
-    """The file of a picture with its folder's name, or which picture it is of those to train with, from 1."""
+    """The file of a picture with its folder's name, or which picture it is of its split, from 1."""
     return "/".join(Path(picture["path"]).parts[-2:]) if picture["path"] else f"picture {number + 1:,}"
 
 

@@ -1,10 +1,10 @@
 """What searches find in the wrong place: the captions whose own picture is furthest down, as rows and as a picture."""
 
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_tuner.tasks._drawn import Drawn
+from hf_tuner.tasks._pictured import place_of
 from hf_tuner.tasks._vision import decoded
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def listed(search: "Search", pictures: Any, count: int) -> list[dict[str, Any]]:
     found = []
     for pair in order[:count].tolist():
         picture, caption = search.pairs[pair]
-        own, other = (_name(pictures, int(search.rows[one])) for one in (picture, first[pair]))
+        own, other = (
+            place_of(pictures[row], row) for row in (int(search.rows[picture]), int(search.rows[first[pair]]))
+        )
         found.append({"text": search.texts[caption], "expected": own, "predicted": other,
                       "score": float(search.captions[caption] @ search.pictures[first[pair]])})  # fmt: skip
     return found
@@ -59,8 +61,3 @@ def drawn(search: "Search", pictures: Any) -> list[Drawn]:
         return []
     text = f"{min(DRAWN, len(order))} of {len(order):,} captions that do not find their picture first, the worst first"
     return [Drawn("worst-retrievals", "Captions that find another picture", grid(cells), text)]
-
-
-def _name(pictures: Any, row: int) -> str:
-    path = pictures[row]["path"]
-    return Path(path).name if path else f"picture {row}"

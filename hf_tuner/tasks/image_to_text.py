@@ -12,6 +12,7 @@ from hf_tuner.tasks._captioner import Captioner, captioner_of
 from hf_tuner.tasks._captions import CAPTIONS, audit_captions, caption_layout, typical
 from hf_tuner.tasks._drawn import Drawn
 from hf_tuner.tasks._language import by_token, few_rows, sums, token_losses
+from hf_tuner.tasks._pictured import Sample, captioned, place_of
 from hf_tuner.tasks._reading import bytes_of, decoded_bytes, text_of
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage, settings_of
 from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, decoded, input_size, pixels_of, seeded
@@ -19,8 +20,6 @@ from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, decoded, in
 if TYPE_CHECKING:
     import numpy as np
     import torch
-
-    from hf_tuner.tasks._pictured import Sample
 
 SAMPLE = 2_000
 """Captions whose tokens are counted, and training rows among which the most typical caption is looked for."""
@@ -281,7 +280,7 @@ class ImageToText(PictureTask):
     def worst(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """The captions least like what is known of their pictures, by the CIDEr-D of the row."""
         texts, references, order, scores = self._ordered(kept, rows)
-        return [{"text": _name(rows[i]["image"], i), "expected": references[i][0], "predicted": texts[i],
+        return [{"text": place_of(rows[i]["image"], i), "expected": references[i][0], "predicted": texts[i],
                  "score": float(scores[i])} for i in order[:10]]  # fmt: skip
 
     def drawn(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[Drawn]:
@@ -301,8 +300,6 @@ class ImageToText(PictureTask):
 
     def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
         """Pictures with their captions."""
-        from hf_tuner.tasks._pictured import captioned
-
         return captioned(rows, "captions", most, seed)
 
     def _ordered(
@@ -358,10 +355,3 @@ def _lines(expected: str, given: str, score: float) -> list[str]:
     """What stands below a picture."""
     said = textwrap.wrap(f"+ {expected}", LETTERS)[:3] + textwrap.wrap(f"> {given}", LETTERS)[:3]
     return [*said, f"CIDEr-D {score:.2f}"]
-
-
-def _name(picture: Mapping[str, Any], row: int) -> str:
-    """The file of a picture, or its row."""
-    from pathlib import Path
-
-    return Path(picture["path"]).name if picture["path"] else f"picture {row}"

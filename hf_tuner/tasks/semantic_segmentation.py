@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run, option
@@ -12,14 +11,13 @@ from hf_tuner.tasks._labels import Labels
 from hf_tuner.tasks._mask_audit import found_in, mask_findings
 from hf_tuner.tasks._masks import IGNORED, Code, as_png, code_of, decoded_mask, sheet
 from hf_tuner.tasks._named import Named
+from hf_tuner.tasks._pictured import Sample, place_of, spread
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
 from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, columns_of, decoded, input_size, picture_columns
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
-
-    from hf_tuner.tasks._pictured import Sample
 
 SHOWN, WORST = 5, 20
 """Pictures that are drawn, and that are listed."""
@@ -229,7 +227,7 @@ class SemanticSegmentation(Named, PictureTask):
             expected, predicted = next(self._pairs([kept[i]], rows.select([i])))
             said = [_told(one, self.label_names) for one in (expected, predicted)]
             found.append(
-                {"text": _name(rows[i]["image"], i), "expected": said[0], "predicted": said[1], "score": score}
+                {"text": place_of(rows[i]["image"], i), "expected": said[0], "predicted": said[1], "score": score}
             )
         return found
 
@@ -243,14 +241,12 @@ class SemanticSegmentation(Named, PictureTask):
         places = sorted(set(np.linspace(0, len(order) - 1, SHOWN).astype(int).tolist()))
         chosen = [order[place] for place in places]
         shown = [(decoded(rows[i]["image"]), *next(self._pairs([kept[i]], rows.select([i])))) for i, _ in chosen]
-        said = "; ".join(f"{_name(rows[i]['image'], i)}: mean IoU {score:.2f}" for i, score in chosen)
+        said = "; ".join(f"{place_of(rows[i]['image'], i)}: mean IoU {score:.2f}" for i, score in chosen)
         text = f"From the best to the worst answer, each line a picture, its mask and the answer. {said}"
         return [Drawn("masks", "Masks and answers", sheet(shown, self.label_names), text)]
 
     def pictured(self, rows: Any, most: int, seed: int) -> "list[Sample]":
         """Pictures, each beside its mask laid over it with the colours of its classes."""
-        from hf_tuner.tasks._pictured import Sample, place_of, spread
-
         made, chosen = [], spread([()] * len(rows), most, seed)
         for number, row in zip(chosen, rows.select(chosen), strict=True):
             classes, names = self.code.classes(decoded_mask(row["mask"])), self.label_names
@@ -343,7 +339,3 @@ def _shares(classes: Any, names: Sequence[str]) -> dict[str, float]:
 
 def _told(classes: Any, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in list(_shares(classes, names).items())[:5])
-
-
-def _name(picture: Mapping[str, Any], row: int) -> str:
-    return Path(picture["path"]).name if picture["path"] else f"row {row}"
