@@ -1,13 +1,20 @@
 """LoRA on detectors that peft alone refuses, or whose shared heads it wraps at one place only: saved, reloaded, merged."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_tasks.object_detection import write_pictures
 
-from hf_tuner import finetune
+from hf_tuner import catalog, finetune
 from hf_tuner.cli.main import main
+from hf_tuner.config import Run
+from hf_tuner.models.head import class_modules
+from hf_tuner.models.load import load_base
+from hf_tuner.models.targets import is_within
+from hf_tuner.tasks.object_detection import ObjectDetection
 
 KINDS = [
     "deformable-detr",
@@ -41,6 +48,29 @@ def save(kind: str, folder: Path) -> Path:
     made(settings(backbone_config=t.RTDetrResNetConfig(**sizes), **common, **more)).save_pretrained(folder)
     t.RTDetrImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
     return folder
+
+
+def test_layers_for_other_classes_start_as_their_class_starts_them(tmp_path: Path) -> None:
+    """As many classes under other names: the class loss has its prior, and nothing of the old classes is left."""
+    from transformers import RTDetrForObjectDetection, set_seed
+
+    known = RTDetrForObjectDetection.from_pretrained(save("rt-detr", tmp_path))
+    known.config.id2label = dict(enumerate("vwxyz"))
+    known.save_pretrained(tmp_path)
+    task, made = ObjectDetection(names=tuple("abcde"), box_format="coco", density=1.0), []
+    for _ in range(2):
+        set_seed(3)
+        run = Run(model=str(tmp_path), output_dir="unused", method="full")
+        made.append(load_base(run, task, catalog.load("methods", "full"))[0])
+    model, again = made
+    layers = class_modules(model)
+    assert "model.denoising_class_embed" in layers and len(layers) == 4
+    for name in layers:
+        one, old = model.get_submodule(name), known.get_submodule(name)
+        assert not (one.weight[:5] == old.weight[:5]).any()
+        assert getattr(one, "bias", None) is None or one.bias.tolist() == pytest.approx([-math.log(5)] * 5)
+    for (name, one), two, old in zip(model.named_parameters(), again.parameters(), known.parameters(), strict=True):
+        assert torch.equal(one, two) and (is_within(name, layers) or torch.equal(one, old)), name
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -56,13 +56,20 @@ def _reorder(model: Any, head: tuple[str, ...], order: list[int]) -> None:
 
 
 def _restart(model: Any, head: tuple[str, ...]) -> None:
-    for name in head:
-        for module in model.get_submodule(name).modules():
-            if isinstance(module, torch.nn.Linear):
-                torch.nn.init.normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, torch.nn.Conv2d) and module.out_channels == model.config.num_labels:
-                torch.nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
+    """Draw the head anew as its class does, with the biases that the class loss expects; nothing else is touched.
+
+    transformers leaves alone what is marked as read. Modules around the head are asked as well: a detector sets the
+    prior of its class layers from its top.
+    """
+    new = [module for name in head for module in model.get_submodule(name).modules()]
+    around = {name[:end] for name in head for end in (0, *(i for i, letter in enumerate(name) if letter == "."))}
+    asked = {id(module) for module in (*new, *map(model.get_submodule, around))}
+    drawn = {id(tensor) for module in new for tensor in (*module.parameters(), *module.buffers())}
+    for module in model.modules():
+        module._is_hf_initialized = id(module) not in asked
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor._is_hf_initialized = id(tensor) not in drawn
+    for module in new:
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()  # where the class says nothing
+    model.initialize_weights()
