@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hf_tuner.metrics import _detection as detection
 from hf_tuner.metrics._detection import compared, scores
+from hf_tuner.tasks._task import Measures, at_one
 
 coco = pytest.importorskip("faster_coco_eval")
 NAMES = ("a", "b", "c")
@@ -103,3 +105,21 @@ def test_what_is_expected_given_as_found_is_perfect_and_nothing_found_is_zero() 
     for name, score in scores(compared(perfect, expected), NAMES).items():
         assert score(one)[0] == pytest.approx(1.0), name
     assert scores(compared(nothing, expected), NAMES)["map"](one)[0] == 0.0
+
+
+def test_a_class_is_looked_for_where_it_is_and_sizes_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, expected = pictures(4)
+    for number, (said, known) in enumerate(zip(found, expected, strict=True)):
+        said[:, 5] = known[:, 4] = number
+    match, calls = detection._match, []
+    monkeypatch.setattr(detection, "_match", lambda *given: calls.append(1) or match(*given))
+    measures = Measures(scores(compared(found, expected), [str(number) for number in range(12)]), 12)
+    some = sum(len(said) + len(known) > 0 for said, known in zip(found, expected, strict=True))
+    assert list(at_one(measures, ("map", "map_50"))) == ["map", "map_50"] and len(calls) == some <= 12
+    assert "map_small" in at_one(measures) and len(calls) > some
+
+
+def test_precision_at_one_overlap_is_that_among_all() -> None:
+    classes, weights = list(detection.matched(compared(*pictures(2))).values()), np.ones((1, 12))
+    every = detection.precisions(classes, weights)
+    assert np.array_equal(detection.precisions(classes, weights, (0.75,)), every[:, :, 5:6], equal_nan=True)

@@ -7,7 +7,7 @@ reaches the threshold. What is summed over pictures afterwards is weighted, so a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -99,14 +99,20 @@ def matched(pictures: Sequence[Compared], sizes: tuple[float, float] = EVERY) ->
     What is expected with an area outside of `sizes` and crowds need not be found, and finding them is no fault; a crowd may
     be found as often as something is said to be in it.
     """
-    classes = {int(c) for one in pictures for c in (*one.known, *one.said)}
-    return {name: _of_class(name, pictures, sizes) for name in sorted(classes)}
+    where: dict[int, list[int]] = {}
+    for row, one in enumerate(pictures):
+        for name in np.unique(np.concatenate([one.known, one.said])).astype(int).tolist():
+            where.setdefault(name, []).append(row)
+    return {name: _of_class(name, where[name], pictures, sizes) for name in sorted(where)}
 
 
-def precisions(classes: Sequence[Matched], weights: np.ndarray) -> np.ndarray:
-    """Average precision [samples, classes, thresholds] under weights [samples, pictures]; NaN where nothing is to find."""
-    made = [_precision(one, weights) for one in classes]
-    return np.stack(made, axis=1) if made else np.full((len(weights), 0, len(THRESHOLDS)), np.nan)
+def precisions(classes: Sequence[Matched], weights: np.ndarray, wanted: Sequence[float] = THRESHOLDS) -> np.ndarray:
+    """Average precision [samples, classes, wanted] under weights [samples, pictures]; NaN where nothing is to find.
+
+    `wanted` are some of the thresholds.
+    """
+    made = [_precision(one, weights, wanted) for one in classes]
+    return np.stack(made, axis=1) if made else np.full((len(weights), 0, len(wanted)), np.nan)
 
 
 def scores(pictures: Sequence[Compared], names: Sequence[str]) -> dict[str, Weighted]:
@@ -118,18 +124,17 @@ def scores(pictures: Sequence[Compared], names: Sequence[str]) -> dict[str, Weig
     every = matched(pictures)
     classes = list(every.values())
     made: dict[str, Weighted] = {
-        "map": partial(_mean, classes, slice(None)),
-        "map_50": partial(_mean, classes, slice(0, 1)),
-        "map_75": partial(_mean, classes, slice(5, 6)),
+        "map": partial(_mean, classes, THRESHOLDS),
+        "map_50": partial(_mean, classes, (0.5,)),
+        "map_75": partial(_mean, classes, (0.75,)),
     }
     for size, area in SIZES.items():
-        of_size = list(matched(pictures, area).values())
-        if any(one.boxes.sum() for one in of_size):
-            made[f"map_{size}"] = partial(_mean, of_size, slice(None))
+        if any((~_uncounted(one, area)).any() for one in pictures):
+            made[f"map_{size}"] = _of_size(pictures, area)
     made["mar_100"] = partial(_recall, classes)
     for index, name in enumerate(names if len(names) <= 12 else ()):
         if index in every and every[index].boxes.sum():
-            made[f"ap_{name}"] = partial(_mean, [every[index]], slice(None))
+            made[f"ap_{name}"] = partial(_mean, [every[index]], THRESHOLDS)
     return made
 
 
@@ -149,14 +154,27 @@ def _areas(boxes: Boxes) -> np.ndarray:
     return np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(axis=1)
 
 
-def _of_class(name: int, pictures: Sequence[Compared], sizes: tuple[float, float]) -> Matched:
-    rows, sure, right, aside, boxes = [], [], [], [], []
-    for row, one in enumerate(pictures):
+def _of_size(pictures: Sequence[Compared], area: tuple[float, float]) -> Weighted:
+    """mAP of one range of sizes; nothing is matched before it is asked for."""
+    classes = cache(lambda: list(matched(pictures, area).values()))
+    return lambda weights: _mean(classes(), THRESHOLDS, weights)
+
+
+def _uncounted(one: Compared, sizes: tuple[float, float]) -> np.ndarray:
+    """What need not be found [expected]: of another size, or a crowd."""
+    return (one.size < sizes[0]) | (one.size > sizes[1]) | one.crowd
+
+
+def _of_class(name: int, where: Sequence[int], pictures: Sequence[Compared], sizes: tuple[float, float]) -> Matched:
+    """A class matched in the pictures that have a box or a detection of it."""
+    rows, sure, right, aside, boxes = [], [], [], [], np.zeros(len(pictures))
+    for row in where:
+        one = pictures[row]
         said, known = np.flatnonzero(one.said == name), np.flatnonzero(one.known == name)
         said = said[np.argsort(-one.score[said], kind="stable")][:MOST]
         crowd = one.crowd[known]
-        other = (one.size[known] < sizes[0]) | (one.size[known] > sizes[1]) | crowd
-        boxes.append(int((~other).sum()))
+        other = _uncounted(one, sizes)[known]
+        boxes[row] = (~other).sum()
         hit, skipped = _match(one.shared[np.ix_(said, known)], other, crowd)
         outside = (one.area[said] < sizes[0]) | (one.area[said] > sizes[1])
         rows.append(np.full(len(said), row))
@@ -165,7 +183,7 @@ def _of_class(name: int, pictures: Sequence[Compared], sizes: tuple[float, float
         aside.append(skipped | (~hit & outside))
     order = np.argsort(-np.concatenate(sure), kind="stable")
     return Matched(np.concatenate(rows)[order], np.concatenate(right, axis=1)[:, order],
-                   np.concatenate(aside, axis=1)[:, order], np.array(boxes, float))  # fmt: skip
+                   np.concatenate(aside, axis=1)[:, order], boxes)  # fmt: skip
 
 
 def _match(shared: np.ndarray, other: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -187,13 +205,13 @@ def _match(shared: np.ndarray, other: np.ndarray, crowd: np.ndarray) -> tuple[np
     return hit, skipped
 
 
-def _precision(one: Matched, weights: np.ndarray) -> np.ndarray:
-    """Average precision [samples, thresholds] of a class."""
+def _precision(one: Matched, weights: np.ndarray, wanted: Sequence[float]) -> np.ndarray:
+    """Average precision [samples, wanted] of a class."""
     total = weights @ one.boxes
     drawn = weights[:, one.rows]
-    result = np.zeros((len(weights), len(THRESHOLDS)))
+    result = np.zeros((len(weights), len(wanted)))
     places = np.linspace(0, 1, RECALLS)
-    for t in range(len(THRESHOLDS)):
+    for place, t in enumerate(map(THRESHOLDS.index, wanted)):
         hits = np.flatnonzero(one.right[t])
         if not len(hits):
             continue
@@ -204,14 +222,13 @@ def _precision(one: Matched, weights: np.ndarray) -> np.ndarray:
         recall = np.divide(right, total[:, None], out=np.zeros_like(right), where=total[:, None] > 0)
         reached = np.searchsorted(places, recall, side="right") * (recall > 0)
         step = np.diff(reached, axis=1, prepend=0)
-        result[:, t] = (best * step).sum(axis=1) / RECALLS
+        result[:, place] = (best * step).sum(axis=1) / RECALLS
     result[total == 0] = np.nan
     return result
 
 
-def _mean(classes: Sequence[Matched], thresholds: slice, weights: np.ndarray) -> np.ndarray:
-    values = precisions(classes, weights)[:, :, thresholds].reshape(len(weights), -1)
-    return _known_mean(values)
+def _mean(classes: Sequence[Matched], wanted: Sequence[float], weights: np.ndarray) -> np.ndarray:
+    return _known_mean(precisions(classes, weights, wanted).reshape(len(weights), -1))
 
 
 def _recall(classes: Sequence[Matched], weights: np.ndarray) -> np.ndarray:

@@ -137,6 +137,8 @@ class Task:
     """Modules right below the model that the task never calls (a pooler); they are taken out."""
     library: ClassVar[str] = "transformers"
     """The Hub's name of the library that opens a whole saved model."""
+    logged: ClassVar[tuple[str, ...]] = ()
+    """Scores of `measure` that are shown while training; all where none is named."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 
@@ -182,10 +184,7 @@ class Task:
         return self
 
     def require_model(self, config: Any, model: str) -> None:
-        """Raise UsageError when a model, by its configuration, cannot do the task; asked before anything else of it is read.
-
-        `model` is what the user calls it.
-        """
+        """Raise UsageError when `model` (as the user calls it) cannot do the task by its configuration, which is read first."""
 
     def prepare(self, rows: Any) -> Any:
         """Rows of another data set in the terms of this (saved) task, such as class ids by name."""
@@ -305,7 +304,7 @@ class Task:
         """
         import numpy as np
 
-        found = at_one(self.measure(kept, ready, rows))
+        found = at_one(self.measure(kept, ready, rows), self.logged)
         broken = any(not np.isfinite(one).all() for one in kept)
         return found if broken else {name: value for name, value in found.items() if np.isfinite(value)}
 
@@ -375,8 +374,7 @@ class Task:
 
 def settings_of(task: type, run: Run) -> dict[str, Any]:
     """The fields of a task that the run's task settings hold by the same name."""
-    config = run.task_config
-    return {f.name: getattr(config, f.name) for f in fields(task) if hasattr(config, f.name)}
+    return {f.name: getattr(run.task_config, f.name) for f in fields(task) if hasattr(run.task_config, f.name)}
 
 
 def restored(kind: type, saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,12 +382,12 @@ def restored(kind: type, saved: Mapping[str, Any]) -> dict[str, Any]:
     return {f.name: _tuples(saved[f.name]) for f in fields(kind) if f.name in saved}
 
 
-def at_one(measures: Measures) -> dict[str, float]:
-    """The scores themselves: every row drawn once."""
+def at_one(measures: Measures, names: Sequence[str] = ()) -> dict[str, float]:
+    """The scores themselves, all or some of them: every row drawn once."""
     import numpy as np
 
-    weights = np.ones((1, measures.rows))
-    return {name: float(score(weights)[0]) for name, score in measures.scores.items()}
+    once, wanted = np.ones((1, measures.rows)), names or measures.scores
+    return {name: float(score(once)[0]) for name, score in measures.scores.items() if name in wanted}
 
 
 def _tuples(value: Any) -> Any:

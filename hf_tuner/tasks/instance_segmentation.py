@@ -24,6 +24,7 @@ class InstanceSegmentation(SegmentTask):
     name: ClassVar[str] = "instance-segmentation"
     measured: ClassVar[tuple[str, ...]] = ()
     stuff: ClassVar[bool] = False
+    logged: ClassVar[tuple[str, ...]] = ("map", "map_50")
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], run: Run) -> "InstanceSegmentation":
@@ -46,11 +47,6 @@ class InstanceSegmentation(SegmentTask):
         if not all(np.isfinite(one).all() for one in kept):
             return Measures({name: lambda weights: np.full(len(weights), np.nan) for name in made}, len(kept))
         return Measures(made, len(kept))
-
-    def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
-        """mAP and mAP at an overlap of 0.5."""
-        found = super().quick(kept, ready, rows)
-        return {name: value for name, value in found.items() if name in ("map", "map_50")}
 
     def details(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, Any]:
         """Average precision of each class."""

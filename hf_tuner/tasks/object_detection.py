@@ -74,6 +74,7 @@ class ObjectDetection(PictureTask):
     targets: ClassVar[tuple[str, ...]] = ("objects", "boxes", "labels", "written", "crowds", "crowd_labels")
     measured: ClassVar[tuple[str, ...]] = ("boxes",)
     batch_norm: ClassVar[str] = "frozen"
+    logged: ClassVar[tuple[str, ...]] = ("map", "map_50")
     problem: ClassVar[str] = "detection"
 
     names: tuple[str, ...]
@@ -212,11 +213,6 @@ class ObjectDetection(PictureTask):
         from hf_tuner.metrics._detection import compared, scores
 
         return Measures(scores(compared(kept, expected_boxes(ready)), self.names), len(kept))
-
-    def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
-        """mAP and mAP at an overlap of 0.5."""
-        found = super().quick(kept, ready, rows)
-        return {name: value for name, value in found.items() if name in ("map", "map_50")}
 
     def answers(self, kept: "list[np.ndarray]", ready: Any, rows: Any, processor: Any) -> list[dict[str, Any]]:
         """{"prediction": detections} for each picture, surest first: {"label", "score", "box"} (corners in pixels)."""

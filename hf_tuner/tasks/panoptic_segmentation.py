@@ -36,6 +36,7 @@ class PanopticSegmentation(SegmentTask):
 
     name: ClassVar[str] = "panoptic-segmentation"
     stuff: ClassVar[bool] = True
+    logged: ClassVar[tuple[str, ...]] = ("pq", "sq", "rq")
 
     countable: tuple[bool, ...]
     """Whether each class is one of things."""
@@ -73,11 +74,6 @@ class PanopticSegmentation(SegmentTask):
         if not all(np.isfinite(one).all() for one in kept):
             return Measures({name: lambda weights: np.full(len(weights), np.nan) for name in made}, len(kept))
         return Measures(made, len(kept))
-
-    def quick(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, float]:
-        """Panoptic quality and what it is made of."""
-        found = super().quick(kept, ready, rows)
-        return {name: value for name, value in found.items() if name in ("pq", "sq", "rq")}
 
     def details(self, kept: "list[np.ndarray]", ready: Any, rows: Any) -> dict[str, Any]:
         """Panoptic quality of each class."""
