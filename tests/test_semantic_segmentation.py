@@ -2,6 +2,7 @@
 
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
 from hf_tuner.errors import UsageError
-from hf_tuner.metrics._segmentation import confusion, per_class, scores, tallies
+from hf_tuner.metrics._segmentation import confusion, per_class, row_ious, scores, tallies
 from hf_tuner.models.processors import load_processor
 from hf_tuner.models.restore import restore
 from hf_tuner.pictures import open_mask
@@ -146,6 +147,20 @@ def test_scores_are_those_of_the_pixels_of_the_drawn_pictures() -> None:
     each = {one["name"]: one for one in per_class(*tallies(pairs, 5), "abcde")}
     assert each["a"]["iou"] == pytest.approx(matrix[0, 0] / (matrix[0].sum() + matrix[:, 0].sum() - matrix[0, 0]))
     assert each["e"]["iou"] is None and each["e"]["rows"] == 0
+
+
+def test_a_picture_by_itself_scores_as_one_drawn_alone_in_little_memory() -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (3, 2_000, 3))
+    counts[0] = counts.min(axis=0)
+    counts[:, 0] = 0
+    tracemalloc.start()
+    each = row_ious(*counts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    with np.errstate(invalid="ignore"):
+        alone = scores(*counts[:, :50])["mean_iou"](np.eye(50))
+    assert np.isnan(each[0]) and np.array_equal(each[:50], alone, equal_nan=True)
+    assert peak < 2_000 * 3 * 8 * 20
 
 
 def write_pair(folder: Path, name: str, picture: Image.Image, mask: Image.Image, exif: Any = None) -> None:

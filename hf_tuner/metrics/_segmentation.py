@@ -67,6 +67,12 @@ def scores(right: Any, expected: Any, given: Any) -> dict[str, Weighted]:
             "pixel_accuracy": pixel_accuracy}  # fmt: skip
 
 
+def row_ious(right: Any, expected: Any, given: Any) -> Any:
+    """Mean IoU [pictures] of each picture by itself, from `tallies`; NaN where nothing counts."""
+    hits, truth, said = (np.asarray(one, np.float64) for one in (right, expected, given))
+    return _mean(hits, truth + said - hits)
+
+
 def per_class(right: Any, expected: Any, given: Any, names: Sequence[str]) -> list[dict[str, Any]]:
     """IoU, precision, recall, F1 and expected pixels (as "rows") of each class, most pixels first; None over nothing."""
     hits, truth, said = (np.asarray(one).sum(axis=0) for one in (right, expected, given))

@@ -316,9 +316,9 @@ class SemanticSegmentation(Named, PictureTask):
         """Row and mean IoU of each row that has a pixel that counts, worst first."""
         import numpy as np
 
-        from hf_tuner.metrics._segmentation import scores
+        from hf_tuner.metrics._segmentation import row_ious
 
-        each = scores(*self._tallies(kept, rows))["mean_iou"](np.eye(len(kept)))
+        each = row_ious(*self._tallies(kept, rows))
         order = np.argsort(each, kind="stable")
         return [(int(i), float(each[i])) for i in order if np.isfinite(each[i])]
 
