@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_tasks.image_text_to_text import SPECIAL, make_smolvlm, tokenizer_of, write_questions
 
@@ -16,6 +17,8 @@ from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.metrics import _vqa as vqa
 from hf_tuner.models.foreign import processor_of
+from hf_tuner.pictures import open_image
+from hf_tuner.tasks import _vision
 from hf_tuner.tasks._picture_talk import PICTURE, in_parts, placed, texts_of
 from hf_tuner.tasks.image_text_to_text import Config, ImageTextToText
 
@@ -130,6 +133,18 @@ def test_only_what_the_assistant_says_is_learnt_and_pictures_never(model: Path, 
     last = ImageTextToText(score="likelihood", loss_on="completion")
     only = encoded(last, processor, rows, 128, "train").with_format(None)[0]["labels"]
     assert processor.tokenizer.decode([label for label in only if label != -100]) == " green<end_of_utterance>"
+
+
+def test_a_picture_that_is_learnt_and_asked_about_is_opened_once(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = loaded(tmp_path, [{"image": "0.png", "question": "what is it", "answer": "a square"}] * 2)
+    processor, task = processor_of("AutoProcessor", str(model)), ImageTextToText(score="answers")
+    task.dress(processor)
+    ready, opened = encoded(task, processor, rows, 128, "test"), []
+    monkeypatch.setattr(_vision, "open_image", lambda file: opened.append(file) or open_image(file))
+    batch = task.collate(processor)(list(ready))
+    assert torch.equal(batch["pixel_values"], batch["ask.pixel_values"]) and len(opened) == 2
 
 
 def test_what_does_not_fit_is_left_out_or_refused(model: Path, tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from hf_tuner.tasks._language import token_losses
 from hf_tuner.tasks._packing import bare_model
 from hf_tuner.tasks._picture_talk import in_parts
 from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN
-from hf_tuner.tasks._vision import decoded
 
 if TYPE_CHECKING:
     import torch
@@ -109,13 +108,13 @@ class Seeing:
         """How many tokens one picture of a size is."""
         return self.pictured(templates.tokenised(self.tokenizer, self._stand_ins((size,)))["input_ids"][0])
 
-    def batch(
-        self, texts: Sequence[str], pictures: Sequence[Sequence[Mapping[str, Any]]], side: str
-    ) -> "dict[str, torch.Tensor]":
-        """What the model reads, texts padded on a side: ids and mask [rows, tokens], pixels and what goes with them."""
-        shown = [[decoded(one) for one in row] for row in pictures]
-        made = self.processor(text=list(texts), images=shown if any(shown) else None, padding=True, padding_side=side,
-                              return_tensors="pt", **PLAIN)  # fmt: skip
+    def batch(self, texts: Sequence[str], pictures: Sequence[Sequence[Any]], side: str) -> "dict[str, torch.Tensor]":
+        """What the model reads of texts and each row's PIL images, texts padded on a side: ids and mask [rows, tokens],
+        pixels and what goes with them."""
+        shown = list(map(list, pictures)) if any(pictures) else None
+        made = self.processor(
+            text=list(texts), images=shown, padding=True, padding_side=side, return_tensors="pt", **PLAIN
+        )
         return dict(made)
 
     def dress(self, choice: str) -> str:
@@ -227,7 +226,8 @@ def sizes_of(pictures: Sequence[Mapping[str, Any]]) -> Sizes:
 
 
 def taught_batch(seeing: Seeing) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-    """A function from encoded rows to a batch to learn: what the model reads, padded on the right, and `labels`.
+    """A function from encoded rows with their PIL images as "pictures" to a batch to learn: what the model reads, padded on
+    the right, and `labels`.
 
     Raises UsageError when the processor makes other tokens of a row than were counted.
     """

@@ -16,6 +16,7 @@ from hf_tuner.tasks import _templates as templates
 from hf_tuner.tasks._drawn import Drawn
 from hf_tuner.tasks._reading import decoded_bytes, text_of
 from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._vision import decoded
 from hf_tuner.tasks._writing import written
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ class ImageTextToText(Task):
         pad, end = processor.tokenizer.pad_token_id, processor.tokenizer.eos_token_id
 
         def batch(given: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-            rows = [{**row, "pictures": talk.pictures_of(row["images"])} for row in given]
+            rows = [{**row, "pictures": [decoded(one) for one in talk.pictures_of(row["images"])]} for row in given]
             made = learn(rows) if all(row["labels"] for row in rows) else {}
             if writes and "epoch" not in rows[0]:
                 asked = eyes.batch([row["asked"] for row in rows], [row["pictures"] for row in rows], "left")
