@@ -15,6 +15,7 @@ from hf_tuner.evaluation.loop import take
 from hf_tuner.evaluation.predict import encoded
 from hf_tuner.models.convnets import settle_norms
 from hf_tuner.tasks._box_loss import bare, detections, inputs, is_softmax, summed_loss, targets
+from hf_tuner.tasks._vision import decoded
 from hf_tuner.tasks.object_detection import Config, ObjectDetection
 
 
@@ -135,6 +136,18 @@ def test_a_picture_is_read_alike_alone_and_among_others(setup: Any) -> None:
         for index in range(6):
             alone = task.outputs(model, collate(take(ready, [index])))[0]
             np.testing.assert_allclose(alone, among[index], rtol=1e-4, atol=1e-3)
+
+
+def test_yolos_with_pictures_of_one_size_reads_what_other_code_gives_it(setup: Any) -> None:
+    """It reads no mask: padding would change its boxes."""
+    from transformers import YolosImageProcessor
+
+    _, task, ready, _ = setup
+    model, processor = model_of("yolos").eval(), YolosImageProcessor(size={"height": 64, "width": 96})
+    batch = task.collate(processor)(take(ready, range(5)))
+    assert batch["pixel_mask"].all() and "pixel_mask" not in inputs(model, batch)
+    alone = processor(decoded(take(ready, [0])[0]["image"]), return_tensors="pt")["pixel_values"][0]
+    torch.testing.assert_close(batch["pixel_values"][0], alone)
 
 
 @pytest.mark.parametrize("policy, learns", [("auto", True), ("frozen", False)])
