@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from fork_server import ForkServer
-from test_resume import assert_same, line, model, server
+from test_resume import assert_same, line, model
 
 from hf_tuner import catalog
 
-__all__ = ["model", "server"]
+__all__ = ["model"]
 
 SETTINGS = {
     "miss": ("--r", 8), "shira": ("--r", 4), "peft": ("--peft-type", "hra", "--peft-kwargs", '{"r": 4}'),
@@ -26,13 +26,13 @@ def test_every_method_is_here() -> None:
 
 @pytest.mark.fault(1)
 @pytest.mark.parametrize("case", CASES)
-def test_kill_and_go_on(case: str, server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_kill_and_go_on(case: str, forks: ForkServer, model: Path, tiny_data: Path, tmp_path: Path) -> None:
     method = case if case in catalog.names("methods") else case.partition("-")[0]
     few = ("--max-steps", 12, "--save-steps", 5, "--eval-strategy", "no", *SETTINGS.get(case, ()))
     whole, killed = (line(method, model, tiny_data, tmp_path / name, *few) for name in ("whole", "killed"))
-    code, text = server.run(whole)
+    code, text = forks.run(whole)
     assert code == 0, text
-    assert server.run(killed, "crash_points:kill_at_step=8")[0] == 137
-    code, text = server.run(killed)
+    assert forks.run(killed, "crash_points:kill_at_step=8")[0] == 137
+    code, text = forks.run(killed)
     assert code == 0 and "going on from" in text, text
     assert_same(tmp_path / "killed", tmp_path / "whole")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from fork_server import ForkServer
-from test_resume import line, model, server
+from test_resume import line, model
 
-__all__ = ["model", "server"]
+__all__ = ["model"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -27,9 +27,9 @@ def test_killed_ten_times_the_run_ends_alike(more: tuple[str, ...]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.fault(73, 74)
-def test_nothing_grows(server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_nothing_grows(forks: ForkServer, model: Path, tiny_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    child = server.start(line("lora", model, tiny_data, folder, "--max-steps", 4000, "--save-steps", 50,
+    child = forks.start(line("lora", model, tiny_data, folder, "--max-steps", 4000, "--save-steps", 50,
                               "--eval-steps", 200, "--logging-steps", 1))  # fmt: skip
     seen = []
     for step in (1000, 2000, 3000, 3900):
@@ -61,13 +61,13 @@ def _process(pid: int) -> dict[str, int]:
 
 @pytest.mark.parametrize("name", ["report.json", "README.md"])
 def test_killed_while_it_writes_its_results_it_writes_them_again(
-    name: str, server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
+    name: str, forks: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     words = line("lora", model, tiny_data, tmp_path / "run", "--max-steps", 3)
-    code, text = server.run(words, f"crash_points:kill_before_writing={name}")
+    code, text = forks.run(words, f"crash_points:kill_before_writing={name}")
     assert code == 137, text
     assert not (tmp_path / "run" / name).exists()
-    code, text = server.run(words)
+    code, text = forks.run(words)
     assert code == 0 and "nothing to do" not in text, text
     assert (tmp_path / "run" / "README.md").is_file()
 
@@ -75,13 +75,13 @@ def test_killed_while_it_writes_its_results_it_writes_them_again(
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("moment", ["data", "features", "training"])
 def test_killed_before_training_it_starts_again(
-    moment: str, server: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
+    moment: str, forks: ForkServer, model: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     words = line("lora", model, tiny_data, tmp_path / "run", "--max-steps", 3)
     cache = {"HF_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
     (tmp_path / "temporary").mkdir()
-    code, text = server.run(words, f"crash_points:kill_when_said={moment}", **cache)
+    code, text = forks.run(words, f"crash_points:kill_when_said={moment}", **cache)
     assert code == 137 and moment in text, text
-    code, text = server.run(words, **cache)
+    code, text = forks.run(words, **cache)
     assert code == 0 and "warning" not in text, text
     assert not list((tmp_path / "run").glob(".saving-*"))
