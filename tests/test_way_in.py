@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from hf_tuner import finetune
 from hf_tuner.config import Run
 from hf_tuner.training import way_in
-from hf_tuner.training.arguments import FROM_NOISE, settle_rate
+from hf_tuner.training.arguments import FROM_NOISE, settle_rate, training_arguments
 
 SETTINGS = {"max_steps": 1, "verify": False, "learning_rate": 1e-9, "warmup_steps": 0}
 
@@ -31,6 +31,22 @@ def test_the_rate_rises_with_what_is_left_to_learn(explained: float, rate: float
     arguments = SimpleNamespace(learning_rate=1e-4)
     settle_rate(Run(output_dir="x"), arguments, explained)
     assert arguments.learning_rate == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("task, rows, given, expected", [
+    ("text-classification", 100, {}, (32, 5)),
+    ("text-classification", 100_000, {}, (32, 1)),
+    ("object-detection", 200, {}, (8, 10)),
+    ("semantic-segmentation", 3_200, {}, (8, 1)),
+    ("panoptic-segmentation", 3_200, {"per_device_train_batch_size": 16}, (16, 2)),
+    ("instance-segmentation", 200, {"num_train_epochs": 3}, (8, 3)),
+])  # fmt: skip
+def test_a_run_makes_about_400_updates_within_the_passes_of_its_task(
+    task: str, rows: int, given: dict[str, int], expected: tuple[int, int], tmp_path: Path
+) -> None:
+    run = Run(task=task, method="full", output_dir=str(tmp_path), training=given)
+    arguments = training_arguments(run, 1_000_000, rows, False)
+    assert (arguments.per_device_train_batch_size, arguments.num_train_epochs) == expected
 
 
 def test_a_rate_that_was_asked_for_stays() -> None:

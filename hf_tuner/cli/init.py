@@ -78,8 +78,8 @@ def commented(run: Any, data: Any, task: Any, rate: tuple[str, str]) -> str:
         "seed: 42",
         "",
         "# training (every field of transformers.TrainingArguments works here)",
-        "# num_train_epochs: 3        # default: about 400 updates, 1 to 5 passes",
-        "# per_device_train_batch_size: 32",
+        f"# num_train_epochs: 3        # default: about 400 updates, 1 to {task.pace[1]} passes",
+        f"# per_device_train_batch_size: {task.pace[0]}",
         f"# learning_rate: {rate[0]:<10} # default: {rate[1]}",
         "",
     ]

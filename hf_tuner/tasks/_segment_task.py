@@ -60,6 +60,7 @@ class SegmentTask(PictureTask):
     carried: ClassVar[tuple[str, ...]] = ("image", "map")
     pictures: ClassVar[tuple[str, ...]] = ("image", "map")
     batch_norm: ClassVar[str] = "frozen"
+    pace: ClassVar[tuple[int, int]] = (8, 10)
     problem: ClassVar[str] = "detection"
     stuff: ClassVar[bool]
     """Whether what is no thing (sky, road) is a segment too."""

@@ -139,6 +139,8 @@ class Task:
     """The Hub's name of the library that opens a whole saved model."""
     logged: ClassVar[tuple[str, ...]] = ()
     """Scores of `measure` that are shown while training; all where none is named."""
+    pace: ClassVar[tuple[int, int]] = (32, 5)
+    """Rows of a batch and most passes over the training rows, where neither is given."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 

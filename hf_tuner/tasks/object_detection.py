@@ -74,6 +74,7 @@ class ObjectDetection(PictureTask):
     targets: ClassVar[tuple[str, ...]] = ("objects", "boxes", "labels", "written", "crowds", "crowd_labels")
     measured: ClassVar[tuple[str, ...]] = ("boxes",)
     batch_norm: ClassVar[str] = "frozen"
+    pace: ClassVar[tuple[int, int]] = (8, 10)
     logged: ClassVar[tuple[str, ...]] = ("map", "map_50")
     problem: ClassVar[str] = "detection"
 

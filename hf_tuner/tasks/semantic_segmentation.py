@@ -58,6 +58,7 @@ class SemanticSegmentation(Named, PictureTask):
     carried: ClassVar[tuple[str, ...]] = ("image", "mask")
     pictures: ClassVar[tuple[str, ...]] = ("image", "mask")
     leaves_out: ClassVar[tuple[str, ...]] = ("auxiliary_head",)
+    pace: ClassVar[tuple[int, int]] = (8, 10)
 
     ids: tuple[int, ...]
     """The number in masks of each class."""

@@ -16,7 +16,6 @@ from hf_tuner.training.averaging import require_decay
 
 UPDATES = 400
 """With a head that starts from the probe, one pass over 10,000 rows does what three do from a random head."""
-MOST_EPOCHS = 5
 FROM_NOISE = 3.0
 """The methods' rates are for a head that knows the task from the start; one that knows nothing has further to go."""
 TRACKERS = {"azure_ml": "azureml", "flyte": "flytekit"}
@@ -43,9 +42,9 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     method = catalog.load("methods", run.method)
     defaults: dict[str, Any] = {
         "learning_rate": method.learning_rate(parameters),
-        "per_device_train_batch_size": 32,
+        "per_device_train_batch_size": batch_size(run),
         "per_device_eval_batch_size": 64,
-        "num_train_epochs": epochs(given, rows),
+        "num_train_epochs": epochs(run, rows),
         "weight_decay": 0.01,
         "warmup_steps": 0.06,
         "save_strategy": "epoch",
@@ -65,7 +64,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
         merged = {**merged, **STREAMED, **given}
     merged |= {**forking(int(merged["dataloader_num_workers"])), **given}
     if "logging_steps" not in given:
-        merged["logging_steps"] = max(1, _updates(merged, rows) // LOGGED_POINTS)
+        merged["logging_steps"] = max(1, _updates(run, merged, rows) // LOGGED_POINTS)
     merged |= {
         "output_dir": str(run.folder),
         "seed": run.seed,
@@ -183,18 +182,24 @@ def bf16_is_native() -> bool:
     return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
-def epochs(given: dict[str, Any], rows: int) -> int:
-    """Passes over the data that make about UPDATES updates: 1 for large data, at most MOST_EPOCHS for small."""
-    return max(1, min(MOST_EPOCHS, round(UPDATES * rows_per_update(given) / max(1, rows))))
+def epochs(run: Run, rows: int) -> int:
+    """Passes over the data that make about UPDATES updates: 1 for large data, at most what the task wants for small."""
+    most = catalog.task_class(run.task).pace[1]
+    return max(1, min(most, round(UPDATES * rows_per_update(run) / max(1, rows))))
 
 
-def rows_per_update(settings: dict[str, Any]) -> int:
+def batch_size(run: Run) -> int:
+    """Rows of a micro-batch on one device."""
+    return int(run.training.get("per_device_train_batch_size") or catalog.task_class(run.task).pace[0])
+
+
+def rows_per_update(run: Run) -> int:
     """Rows of one update, over micro-batches and processes."""
-    batch = int(settings.get("per_device_train_batch_size", 32)) * int(settings.get("gradient_accumulation_steps", 1))
+    batch = batch_size(run) * int(run.training.get("gradient_accumulation_steps") or 1)
     return batch * int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def _updates(merged: dict[str, Any], rows: int) -> int:
+def _updates(run: Run, merged: dict[str, Any], rows: int) -> int:
     if int(merged.get("max_steps", -1)) > 0:
         return int(merged["max_steps"])
-    return int(float(merged["num_train_epochs"]) * max(1, rows / rows_per_update(merged)))
+    return int(float(merged["num_train_epochs"]) * max(1, rows / rows_per_update(run)))

@@ -143,10 +143,10 @@ def checkpoints(run: Run, rows: int) -> int:
     if getattr(catalog.load("methods", run.method), "TRAINED_BY_WAY_IN", False):
         return 0
     strategy = str(given.get("save_strategy", "epoch")).lower()
-    per_epoch = max(1, math.ceil(rows / rows_per_update(dict(given))))
+    per_epoch = max(1, math.ceil(rows / rows_per_update(run)))
     updates = int(given.get("max_steps") or -1)
     if updates <= 0:
-        updates = math.ceil(float(given.get("num_train_epochs") or epochs(dict(given), rows)) * per_epoch)
+        updates = math.ceil(float(given.get("num_train_epochs") or epochs(run, rows)) * per_epoch)
     every = float(given.get("save_steps", 500))
     every = max(1.0, every * updates if every < 1 else every)
     number = {"no": 0, "epoch": math.ceil(updates / per_epoch), "steps": math.ceil(updates / every)}
