@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,13 +60,9 @@ class ForkServer:
     """The process that forks, started when it is first needed. Close it when done."""
 
     folder: Path
+    environment: dict[str, str] = field(default_factory=lambda: _environment())
+    """Variables that the process starts with: those of now, whatever a test sets before the first run."""
     count: int = 0
-
-    @functools.cached_property
-    def environment(self) -> dict[str, str]:
-        """Variables that the process started with."""
-        threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        return {**{k: v for k, v in os.environ.items() if k != "TRANSFORMERS_VERBOSITY"}, **threads}
 
     @functools.cached_property
     def process(self) -> subprocess.Popen:
@@ -104,6 +100,11 @@ class ForkServer:
         assert self.process.stdin
         self.process.stdin.close()
         self.process.wait(timeout=30)
+
+
+def _environment() -> dict[str, str]:
+    threads = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**{k: v for k, v in os.environ.items() if k != "TRANSFORMERS_VERBOSITY"}, **threads}
 
 
 def serve() -> None:
