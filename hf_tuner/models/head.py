@@ -91,6 +91,11 @@ def _beside(model: Any) -> tuple[str, ...]:
     return _distinct(model, [name])
 
 
+def label_modules(model: Any) -> tuple[str, ...]:
+    """What other classes make new: the layers that know the classes where they can be told, or else the whole head."""
+    return class_modules(model) or head_modules(model)
+
+
 def class_modules(model: Any, known: Container[int] = frozenset()) -> tuple[str, ...]:
     """Layers of a model that sees whose size follows from the number of classes, each once; none of other models.
 

@@ -25,8 +25,8 @@ from hf_tuner.models.foreign import config_of, gaps_of, missing_in, model_of, sk
 from hf_tuner.models.head import (
     apart,
     attention_modules,
-    class_modules,
     head_modules,
+    label_modules,
     listed_modules,
     new_modules,
     output_modules,
@@ -123,8 +123,9 @@ def load_base(run: Run, task: Any, method: Any) -> tuple[Any, dict[str, Any]]:
     if pooling:
         write_mean(model)
     fresh = new_modules(model, _without_mean(model, pooling, missing))
-    if not fresh and task.new_head and align_labels(model, class_modules(model) or head_modules(model), known, task):
-        fresh = class_modules(model) or head_modules(model)
+    if not fresh and task.new_head:
+        knowing = label_modules(model)
+        fresh = knowing if align_labels(model, knowing, known, task) else fresh
     head = whole_head(model, task, fresh)
     notes = {
         "head": head,
@@ -166,7 +167,7 @@ def expected_new(run: Run, task: Any, sketch: Any, pooling: bool) -> tuple[str, 
         return None
     fresh = new_modules(sketch, _without_mean(sketch, pooling, missing))
     anew = not fresh and task.new_head and knows_other_classes(load_config(run), task)
-    return (class_modules(sketch) or head_modules(sketch)) if anew else fresh
+    return label_modules(sketch) if anew else fresh
 
 
 def _without_mean(model: Any, pooling: bool, missing: list[str]) -> list[str]:
