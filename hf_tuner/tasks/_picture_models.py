@@ -11,7 +11,7 @@ UNTRAINED = "not support training"
 
 def require_plain_pixels(config: Any, auto: str, model: str) -> None:
     """Raise UsageError for a classifier that reads something else than pixels [rows, channels, height, width]."""
-    kind = _class_of(config, auto)
+    kind = class_of(config, auto)
     if kind is None:
         return
     takes = inspect.signature(kind.forward).parameters
@@ -27,7 +27,7 @@ def require_plain_pixels(config: Any, auto: str, model: str) -> None:
 
 def require_own_loss(config: Any, auto: str, model: str) -> None:
     """Raise UsageError for a model that was made for prediction alone, without a loss."""
-    kind = _class_of(config, auto)
+    kind = class_of(config, auto)
     if kind is None:
         return
     if "labels" not in inspect.signature(kind.forward).parameters or UNTRAINED in inspect.getsource(kind):
@@ -35,7 +35,7 @@ def require_own_loss(config: Any, auto: str, model: str) -> None:
                          "Take a detector that trains, such as DETR, RT-DETR, D-FINE or YOLOS")  # fmt: skip
 
 
-def _class_of(config: Any, auto: str) -> Any:
+def class_of(config: Any, auto: str) -> Any:
     """The class that an auto class takes for a configuration; None where code of its own gives it, or nothing does."""
     import transformers
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_tuner.errors import UsageError
+from hf_tuner.tasks._picture_models import class_of
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +22,7 @@ KIN = "CLIP, SigLIP, SigLIP 2, ALIGN, AltCLIP, Chinese-CLIP, MetaCLIP 2 and Visi
 
 def require_two_towers(config: Any) -> None:
     """Raise UsageError for a model that gives no embedding for a picture and one for a text."""
-    from transformers import AutoModel
-
-    kind = AutoModel._model_mapping.get(type(config), None)
-    kind = kind[0] if isinstance(kind, list | tuple) else kind
+    kind = class_of(config, "AutoModel")
     both = hasattr(kind, "get_image_features") and hasattr(kind, "get_text_features")
     if not both or "return_loss" not in inspect.signature(kind.forward).parameters:
         raise UsageError(f"{config.model_type} has no two towers that put pictures and texts into one space; {KIN}")

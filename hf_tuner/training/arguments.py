@@ -62,7 +62,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     merged = {**defaults, **given}
     if run.streaming:
         merged = {**merged, **STREAMED, **given}
-    merged |= {**forking(int(merged["dataloader_num_workers"])), **given}
+    merged = {**forking(int(merged["dataloader_num_workers"])), **merged}
     if "logging_steps" not in given:
         merged["logging_steps"] = max(1, _updates(run, merged, rows) // LOGGED_POINTS)
     merged |= {
