@@ -8,8 +8,9 @@ from hf_tuner.config import Run
 from hf_tuner.console import count
 from hf_tuner.tasks import _conversations as conversations
 from hf_tuner.tasks import _templates as templates
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._models import require_decoder
-from hf_tuner.tasks._task import Findings, Task, Usage, settings_of
+from hf_tuner.tasks._task import Findings, Task, Usage
 from hf_tuner.tasks._writing import Writing
 
 SAMPLES = (

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from hf_tuner.tasks._fields import restored
 from hf_tuner.tasks._labels import Labels
-from hf_tuner.tasks._task import Task, restored
+from hf_tuner.tasks._task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

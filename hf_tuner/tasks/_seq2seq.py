@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hf_tuner.config import Run, option
 from hf_tuner.console import count, say, warn
 from hf_tuner.errors import UsageError
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._language import by_token, few_rows, sums, token_losses
 from hf_tuner.tasks._models import sees_both_ways
 from hf_tuner.tasks._packing import bare_model
 from hf_tuner.tasks._pairs import audit_pairs
 from hf_tuner.tasks._reading import Reading, decoded_bytes, text_of
 from hf_tuner.tasks._reading import reading as how_to_read
-from hf_tuner.tasks._task import Findings, Measures, Task, settings_of
+from hf_tuner.tasks._task import Findings, Measures, Task
 
 if TYPE_CHECKING:
     import numpy as np

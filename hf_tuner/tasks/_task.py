@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run
+from hf_tuner.tasks._fields import restored, saved_fields, settings_of
 from hf_tuner.tasks._settings import setting
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Task:
 
     def manifest(self) -> dict[str, Any]:
         """What `restore` needs, as plain data."""
-        return {f.name: _lists(getattr(self, f.name)) for f in fields(self)}
+        return saved_fields(self)
 
     @classmethod
     def layout(cls, features: Mapping[str, Any], first: Sequence[dict[str, Any]], given: Mapping[str, str]) -> Layout:
@@ -186,7 +187,10 @@ class Task:
         return self
 
     def require_model(self, config: Any, model: str) -> None:
-        """Raise UsageError when `model` (as the user calls it) cannot do the task by its configuration, which is read first."""
+        """Raise UsageError when a model, by its configuration, cannot do the task; asked before anything else of it is read.
+
+        `model` is what the user calls it.
+        """
 
     def prepare(self, rows: Any) -> Any:
         """Rows of another data set in the terms of this (saved) task, such as class ids by name."""
@@ -374,27 +378,9 @@ class Task:
         raise NotImplementedError
 
 
-def settings_of(task: type, run: Run) -> dict[str, Any]:
-    """The fields of a task that the run's task settings hold by the same name."""
-    return {f.name: getattr(run.task_config, f.name) for f in fields(task) if hasattr(run.task_config, f.name)}
-
-
-def restored(kind: type, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a dataclass from what a manifest holds; lists become tuples."""
-    return {f.name: _tuples(saved[f.name]) for f in fields(kind) if f.name in saved}
-
-
 def at_one(measures: Measures, names: Sequence[str] = ()) -> dict[str, float]:
     """The scores themselves, all or some of them: every row drawn once."""
     import numpy as np
 
     once, wanted = np.ones((1, measures.rows)), names or measures.scores
     return {name: float(score(once)[0]) for name, score in measures.scores.items() if name in wanted}
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _lists(value: Any) -> Any:
-    return list(map(_lists, value)) if isinstance(value, tuple) else value

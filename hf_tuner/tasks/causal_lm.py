@@ -8,8 +8,9 @@ from hf_tuner.config import Run, option
 from hf_tuner.console import count
 from hf_tuner.tasks import _language as language
 from hf_tuner.tasks import _packing as packing
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._models import require_decoder
-from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage
 from hf_tuner.tasks._writing import Writing
 
 if TYPE_CHECKING:

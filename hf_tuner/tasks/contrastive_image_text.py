@@ -10,8 +10,9 @@ from hf_tuner import catalog
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks import _caption_rows as rows_of
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._groups import ABSENT, collate_groups, grouped
-from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Task, Usage
 from hf_tuner.tasks._two_towers import (
     belonging,
     contrastive,

@@ -14,8 +14,9 @@ from hf_tuner.tasks import _seeing as seeing
 from hf_tuner.tasks import _seen_answers as scores
 from hf_tuner.tasks import _templates as templates
 from hf_tuner.tasks._drawn import Drawn
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._reading import decoded_bytes, text_of
-from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage
 from hf_tuner.tasks._vision import decoded
 from hf_tuner.tasks._writing import written
 

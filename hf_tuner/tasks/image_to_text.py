@@ -11,10 +11,11 @@ from hf_tuner.console import count, say, warn
 from hf_tuner.tasks._captioner import Captioner, captioner_of
 from hf_tuner.tasks._captions import CAPTIONS, audit_captions, caption_layout, typical
 from hf_tuner.tasks._drawn import Drawn
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._language import by_token, few_rows, sums, token_losses
 from hf_tuner.tasks._pictured import Sample, captioned, place_of
 from hf_tuner.tasks._reading import bytes_of, decoded_bytes, text_of
-from hf_tuner.tasks._task import Findings, Layout, Measures, Usage, settings_of
+from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
 from hf_tuner.tasks._vision import PICTURES, PictureTask, augmenter, decoded, input_size, pixels_of, seeded
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from hf_tuner.console import count
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks import _language as language
 from hf_tuner.tasks import _packing as packing
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._filling import MARK, Filling
 from hf_tuner.tasks._masking import Masking, words_of
 from hf_tuner.tasks._models import require_encoder
-from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,8 @@ from hf_tuner.errors import UsageError
 from hf_tuner.tasks._answer_audit import answer_findings
 from hf_tuner.tasks._answer_layouts import answer_layout
 from hf_tuner.tasks._answers import Candidate, candidates, code, label, probabilities, shortened
-from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._fields import settings_of
+from hf_tuner.tasks._task import Findings, Layout, Measures, Task, Usage
 from hf_tuner.tasks._windows import groups, padded
 
 if TYPE_CHECKING:

@@ -9,10 +9,11 @@ from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks import _rerank_loss as losses
 from hf_tuner.tasks import _rerank_rows as rows_of
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._groups import ABSENT, collate_groups, grouped
 from hf_tuner.tasks._sentence_files import cross_encoder
 from hf_tuner.tasks._similarity_rows import scale_of
-from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Task, Usage
 
 if TYPE_CHECKING:
     import numpy as np

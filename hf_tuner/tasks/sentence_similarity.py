@@ -10,8 +10,9 @@ from hf_tuner.errors import UsageError
 from hf_tuner.tasks import _sentence_files as sentence_files
 from hf_tuner.tasks import _similarity_loss as losses
 from hf_tuner.tasks import _similarity_rows as rows_of
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._groups import ABSENT, collate_groups, grouped
-from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Task, Usage, settings_of
+from hf_tuner.tasks._task import CHARACTERS_PER_TOKEN, Findings, Layout, Measures, Task, Usage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run, option
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._pairs import pair_layout
 from hf_tuner.tasks._reading import bytes_of
 from hf_tuner.tasks._seq2seq import Search, Seq2Seq
-from hf_tuner.tasks._task import Layout, Measures, Usage, settings_of
+from hf_tuner.tasks._task import Layout, Measures, Usage
 from hf_tuner.tasks._written import written_usage
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
+from hf_tuner.tasks._fields import settings_of
 from hf_tuner.tasks._languages import codes_of, model_code, name_of, two_letters
 from hf_tuner.tasks._pairs import DICTIONARIES, audit_pairs, find, language_layout, languages_of, pair_layout
 from hf_tuner.tasks._reading import bytes_of
 from hf_tuner.tasks._seq2seq import Search, Seq2Seq
-from hf_tuner.tasks._task import Findings, Layout, Measures, Usage, settings_of
+from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
 from hf_tuner.tasks._written import written_usage
 
 if TYPE_CHECKING:
