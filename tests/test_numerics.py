@@ -183,6 +183,15 @@ def test_pictures_are_opened_by_others_where_an_accelerator_trains(
     assert decoders(Run(task=task), accelerator) == workers
 
 
+@pytest.mark.parametrize("workers, how", [(0, None), (2, "fork")])
+def test_data_workers_are_forked_whatever_python_does_by_itself(workers: int, how: str | None, tmp_path: Path) -> None:
+    """What makes batches cannot be sent to a process that is started anew, as Python 3.14 would."""
+    from hf_tuner.training.arguments import training_arguments
+
+    run = Run(method="full", output_dir=str(tmp_path), training={"dataloader_num_workers": workers})
+    assert training_arguments(run, 1_000, 10, False).dataloader_multiprocessing_context == how
+
+
 @pytest.mark.fault(42)
 def test_workers_change_nothing_and_threads_next_to_nothing(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
     settings = {"model": str(tiny_model), "dataset": str(tiny_data), "method": "full", "max_steps": 6, "verify": False,
