@@ -14,6 +14,7 @@ from datasets import Dataset, load_from_disk
 from hub_server import Hub
 
 from hf_tuner.config import Run
+from hf_tuner.data import seals
 from hf_tuner.data.load import load_data
 from hf_tuner.errors import UsageError
 from hf_tuner.evaluation.predict import encoded
@@ -146,6 +147,26 @@ def test_local_files_are_never_cached(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match="label"):
         load_data(Run(dataset=str(folder), output_dir="unused"), TextClassification)
     assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+@pytest.mark.fault(75)
+def test_a_file_that_another_process_seals_meanwhile_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The seal comes just after it was looked for and not found."""
+    path, read = tmp_path / "rows.arrow", Path.read_text
+    path.write_bytes(b"rows")
+
+    def read_before_it_is_there(self: Path, *args: Any, **kwargs: Any) -> str:
+        try:
+            return read(self, *args, **kwargs)
+        except FileNotFoundError:
+            seals.seal(path)
+            raise
+
+    monkeypatch.setattr(Path, "read_text", read_before_it_is_there)
+    assert seals.broken([path]) == []
+    assert seals.whole(path)
 
 
 @pytest.mark.fault(75)

@@ -29,8 +29,10 @@ def whole(path: Path) -> bool | None:
     try:
         size, digest = Path(f"{path}{SUFFIX}").read_text(encoding="ascii").split()
         return path.stat().st_size == int(size) and sha256(path) == digest
+    except FileNotFoundError:  # not asked a second time: another process may have sealed it since
+        return None if path.is_file() else False
     except (OSError, ValueError):
-        return None if path.is_file() and not Path(f"{path}{SUFFIX}").is_file() else False
+        return False
 
 
 def broken(paths: Iterable[Path]) -> list[Path]:
