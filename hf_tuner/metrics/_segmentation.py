@@ -20,23 +20,25 @@ def tallies(pairs: Iterable[tuple[Any, Any]], classes: int) -> tuple[Any, Any, A
     Expected ids below 0 are ignored: their pixels count nowhere. Raises ValueError for maps of two sizes.
     """
     made = []
-    for expected, predicted in pairs:
-        if expected.shape != predicted.shape:
-            raise ValueError(f"a mask of {expected.shape} against an answer of {predicted.shape}")
-        covered = expected >= 0
-        right, given = expected[covered], predicted[covered]
-        made.append([_count(one, classes) for one in (right[right == given], right, given)])
+    for pair in pairs:
+        together = _together(*pair, classes)
+        made.append([together.diagonal(), together.sum(axis=1), together.sum(axis=0)])
     counts = np.array(made, np.int64).reshape(-1, 3, classes)
     return counts[:, 0], counts[:, 1], counts[:, 2]
 
 
 def confusion(pairs: Iterable[tuple[Any, Any]], classes: int) -> Any:
     """Pixels int64 [expected, predicted] over all pairs of class maps; ids below 0 count nowhere."""
-    total = np.zeros(classes**2, np.int64)
-    for expected, predicted in pairs:
-        covered = expected >= 0
-        total += _count(expected[covered].astype(np.int64) * classes + predicted[covered], classes**2)
-    return total.reshape(classes, classes)
+    return sum((_together(*pair, classes) for pair in pairs), np.zeros((classes, classes), np.int64))
+
+
+def _together(expected: Any, predicted: Any, classes: int) -> Any:
+    """Pixels int64 [expected, predicted] of one pair of class maps."""
+    if expected.shape != predicted.shape:
+        raise ValueError(f"a mask of {expected.shape} against an answer of {predicted.shape}")
+    both = expected.astype(np.int32) * classes + predicted.astype(np.int32)
+    counted = both if (expected >= 0).all() else both[expected >= 0]
+    return np.bincount(counted.ravel(), minlength=classes**2).reshape(classes, classes)
 
 
 def scores(right: Any, expected: Any, given: Any) -> dict[str, Weighted]:
@@ -88,10 +90,6 @@ def per_class(right: Any, expected: Any, given: Any, names: Sequence[str]) -> li
         for k, name in enumerate(names)
     ]
     return sorted(found, key=lambda one: -int(one["rows"] or 0))
-
-
-def _count(values: Any, size: int) -> Any:
-    return np.bincount(values.ravel(), minlength=size)[:size]
 
 
 def _mean(above: Any, below: Any) -> Any:

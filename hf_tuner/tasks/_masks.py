@@ -14,6 +14,10 @@ from hf_tuner.tasks._drawn import drawable, sized
 
 IGNORED = -100
 """In class maps: pixels that count for nothing."""
+STRANGE = -101
+"""In class maps that are being made: pixels of no class."""
+WIDEST = 2**16
+"""Numbers in masks below this are looked up in a table."""
 VOID = 255
 """What most data sets write where nothing was annotated."""
 MOST_IDS = 1000
@@ -35,16 +39,22 @@ class Code:
     note: str = ""
 
     def classes(self, ids: Any) -> Any:
-        """Class ids int64 of the numbers in a mask, `IGNORED` where nothing counts. Raises UsageError for others."""
+        """Class ids of the numbers in a mask, `IGNORED` where nothing counts. Raises UsageError for others."""
         import numpy as np
 
         known = np.array([*self.ids, *self.ignored], np.int64)
         meant = np.array([*range(len(self.ids)), *[IGNORED] * len(self.ignored)], np.int64)
         order = np.argsort(known)
-        at = np.searchsorted(known[order], ids).clip(max=len(known) - 1)
-        if (strange := known[order][at] != ids).any():
-            raise UsageError(f"a mask holds {self.strangers(np.unique(ids[strange]).tolist())}")
-        return meant[order][at]
+        if known.max() < WIDEST and np.min(ids, initial=0) >= 0:  # a table takes a tenth of a search's time
+            table = np.full(known.max() + 2, STRANGE, np.int32)
+            table[known] = meant
+            found = table.take(ids, mode="clip")
+        else:
+            at = np.searchsorted(known[order], ids).clip(max=len(known) - 1)
+            found = np.where(known[order][at] == ids, meant[order][at], STRANGE)
+        if (found == STRANGE).any():
+            raise UsageError(f"a mask holds {self.strangers(np.unique(ids[found == STRANGE]).tolist())}")
+        return found
 
     def strangers(self, ids: Sequence[int]) -> str:
         """What is wrong with numbers that are no class."""
