@@ -55,14 +55,18 @@ class Look:
     """Equal for images that look the same: brightness gradients of a 16 × 16 picture, and the mean colour."""
 
 
-def open_image(source: Path | bytes, *, pixels: int = PIXELS) -> Any:
+def open_image(source: Path | bytes, *, pixels: int = PIXELS, edge: int = 0) -> Any:
     """An RGB `PIL.Image` of a file or of bytes: turned as EXIF says, the first frame of an animation.
 
     Transparency is dropped and palettes, grey and CMYK become RGB as transformers' own `load_image` does it; 16 and
     32 bit grey are scaled to 8 bit, which `convert` would clip to white. Raises UsageError for what is no whole image or
     has more than `pixels` pixels, before anything is decoded.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where no edge becomes shorter than `edge` (0: never).
     """
     with _image(source, pixels, "an image") as image:
+        if edge and image.format == "JPEG":
+            image.draft(None, (edge, edge))
         return _rgb(_upright(image))
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from image_cases import data as data_of
+from image_cases import picture
 from PIL import Image
 from task_runs import QUICK, held, weights
 from tiny_tasks import image_classification as pictures
@@ -33,6 +35,8 @@ from hf_tuner.models.convnets import settle_norms
 from hf_tuner.models.load import load_model
 from hf_tuner.models.processors import load_processor
 from hf_tuner.models.restore import restore
+from hf_tuner.pictures import open_image
+from hf_tuner.tasks._vision import augmenter, input_size, inputs_of
 from hf_tuner.tasks.image_classification import Config, ImageClassification
 
 
@@ -153,6 +157,26 @@ def test_augmentation_depends_on_seed_epoch_and_row_alone(tiny: Any, augment: st
     assert torch.equal(together, alone)
     assert not torch.equal(together, collate([{**row, "epoch": 4} for row in rows])["pixel_values"])
     assert not torch.equal(together, collate([ready[i] for i in range(4)])["pixel_values"])
+
+
+def test_crops_for_training_and_nothing_else_come_from_a_smaller_decoding(
+    tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crop of a large JPEG shows what the model can read; what is measured is decoded whole, as pipelines do."""
+    _, processor, _ = prepared(tiny, "crop")
+    seen, change = [], augmenter("crop", input_size(processor), 0)
+
+    def noted(one: Any, row: Any) -> Any:
+        seen.append(one.size)
+        return change(one, row)
+
+    size = max(input_size(processor))
+    row = {"image": {"bytes": data_of(picture((16 * size, 12 * size))), "path": None}, "row": 0, "epoch": 0}
+    inputs = inputs_of(processor, noted)
+    assert inputs([row])["pixel_values"].shape[-1] == size and seen == [(4 * size, 3 * size)]
+    del row["epoch"]
+    whole = processor(open_image(row["image"]["bytes"]), return_tensors="pt")["pixel_values"]
+    assert torch.equal(inputs([row])["pixel_values"], whole)
 
 
 @pytest.mark.fault(2)

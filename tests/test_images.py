@@ -122,6 +122,18 @@ def test_exif_is_obeyed(turn: int) -> None:
     assert np.abs(np.array(opened.getpixel(at), int) - ORANGE).max() < 40
 
 
+def test_a_large_jpeg_is_decoded_no_larger_than_asked_for() -> None:
+    """At a part of its size, turned, and the same to look at; pictures that are too short for that are as they are."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large = data(picture((800, 600)), "JPEG", quality=95, exif=exif)
+    whole, part = open_image(large), open_image(large, edge=150)
+    assert (whole.size, part.size, open_image(large, edge=151).size) == ((600, 800), (150, 200), (300, 400))
+    near = np.asarray(whole.resize(part.size, Image.Resampling.BOX), int)
+    assert np.abs(near - np.asarray(part, int)).mean() < 1
+    assert open_image(data(picture((800, 600)), "PNG"), edge=150).size == (800, 600)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("turn", [1, 6, 8])
 def test_a_size_is_that_of_the_upright_picture_without_decoding(

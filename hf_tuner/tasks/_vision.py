@@ -16,6 +16,8 @@ PICTURES = ("image", "img", "picture", "photo", "pixel_values", "image_path", "i
 """Names that a column of pictures, or of their paths, goes by."""
 
 
+ENOUGH = 2
+"""Shortest edge of a picture that is cropped, in input sizes: then no crop of `augment` shows less than the model reads."""
 MADE = ("__row__", "width", "height", "written")
 """Columns of canonical rows that were made on the way."""
 
@@ -84,9 +86,12 @@ def columns_of(rows: Any) -> str:
     return ", ".join(name for name in rows.column_names if name not in MADE)
 
 
-def decoded(value: Mapping[str, Any]) -> Any:
-    """The RGB PIL image of a picture's {"bytes", "path"}. Raises UsageError for what is no whole picture."""
-    return open_image(value["bytes"] if value["bytes"] is not None else Path(value["path"]))
+def decoded(value: Mapping[str, Any], edge: int = 0) -> Any:
+    """The RGB PIL image of a picture's {"bytes", "path"}, large ones at a part of their size as `open_image` says.
+
+    Raises UsageError for what is no whole picture.
+    """
+    return open_image(value["bytes"] if value["bytes"] is not None else Path(value["path"]), edge=edge)
 
 
 def input_size(processor: Any) -> tuple[int, int]:
@@ -138,13 +143,16 @@ def pixels_of(
 def inputs_of(
     processor: Any, augment: Callable[[Any, Mapping[str, Any]], Any] | None
 ) -> Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]]:
-    """A function from rows to all tensors that an image processor makes of their pictures, as `pixels_of`."""
+    """A function from rows to all tensors that an image processor makes of their pictures, as `pixels_of`.
+
+    Pictures that will be cropped are decoded no larger than a crop can use; all others as they are everywhere.
+    """
+    edge = ENOUGH * max(input_size(processor))
 
     def inputs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        pictures = [decoded(row["image"]) for row in rows]
         if augment is None or "epoch" not in rows[0]:
-            return dict(processor(pictures, return_tensors="pt"))
-        changed = [augment(picture, row) for picture, row in zip(pictures, rows, strict=True)]
+            return dict(processor([decoded(row["image"]) for row in rows], return_tensors="pt"))
+        changed = [augment(decoded(row["image"], edge), row) for row in rows]
         return dict(processor(changed, return_tensors="pt", do_resize=False, do_center_crop=False))
 
     return inputs
