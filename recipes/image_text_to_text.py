@@ -22,7 +22,6 @@ DEFAULTS = {
     "model": "HuggingFaceTB/SmolVLM-256M-Instruct",
     "dataset": "HuggingFaceM4/A-OKVQA",
     "max_length": 2048,
-    "per_device_eval_batch_size": 8,
 }
 
 

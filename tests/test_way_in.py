@@ -9,7 +9,9 @@ import pytest
 from safetensors.torch import load_file
 
 from hf_tuner import finetune
+from hf_tuner.catalog import task_class
 from hf_tuner.config import Run
+from hf_tuner.evaluation import predict
 from hf_tuner.training import way_in
 from hf_tuner.training.arguments import FROM_NOISE, settle_rate, training_arguments
 
@@ -47,6 +49,26 @@ def test_a_run_makes_about_400_updates_within_the_passes_of_its_task(
     run = Run(task=task, method="full", output_dir=str(tmp_path), training=given)
     arguments = training_arguments(run, 1_000_000, rows, False)
     assert (arguments.per_device_train_batch_size, arguments.num_train_epochs) == expected
+
+
+@pytest.mark.parametrize("task, given, rows", [
+    ("text-classification", None, 64), ("object-detection", None, 16), ("image-text-to-text", None, 8),
+    ("object-detection", 3, 3),
+])  # fmt: skip
+def test_as_many_rows_are_measured_and_answered_at_once_as_the_task_says(
+    task: str, given: int | None, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures of detectors are large: sixty-four of them would not fit."""
+    asked = {} if given is None else {"per_device_eval_batch_size": given}
+    run = Run(task=task, method="full", output_dir=str(tmp_path), training=asked)
+    assert training_arguments(run, 1_000_000, 100, False).per_device_eval_batch_size == rows
+    monkeypatch.setattr(predict, "encoded", lambda *_: [])
+    monkeypatch.setattr(predict, "keep_told", lambda *words: words[-1])
+    saved = SimpleNamespace(
+        task=SimpleNamespace(at_once=task_class(task).at_once, collate=lambda _: None, outputs=None),
+        processor=None, model=None, manifest=SimpleNamespace(max_length=0),
+    )  # fmt: skip
+    assert predict.kept_of(saved, [], given)[0] == rows  # type: ignore[arg-type]
 
 
 def test_a_rate_that_was_asked_for_stays() -> None:

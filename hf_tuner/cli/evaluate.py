@@ -14,7 +14,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--dataset-config", help="configuration of a Hub dataset")
     parser.add_argument("--split", help="which split to measure on (default: test, else validation)")
     parser.add_argument("--columns", help='which column is what: "text=review,label=stars"')
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, help="rows of a batch (default: what the task wants)")
     parser.add_argument("--output", help="write the scores as JSON to this file")
     seen = parser.read(words)
     from hf_tuner.evaluation.evaluate import evaluate

@@ -23,7 +23,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--encoding", help="encoding of the input, such as latin-1")
     parser.add_argument("--separator", help="column separator of the input")
     parser.add_argument("--probabilities", action="store_true", help="add one column per class")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--batch-size", type=int, help="rows of a batch (default: what the task wants)")
     parser.add_argument("--set", default="", help='settings of the task, for these answers only: "max_new_tokens=40"')
     seen = parser.read(words)
     target = Path(seen.output)

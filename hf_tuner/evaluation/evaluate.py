@@ -17,7 +17,7 @@ from hf_tuner.plain_yaml import read_yaml
 
 
 def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str | None = None, split: str | None = None,
-             columns: str | None = None, batch_size: int = 64) -> tuple[str, int, dict[str, Any]]:  # fmt: skip
+             columns: str | None = None, batch_size: int | None = None) -> tuple[str, int, dict[str, Any]]:  # fmt: skip
     """Name of the split or file, number of rows, and {metric: {value, low, high}} of a saved run.
 
     Where the model is set beside its base, each metric also has `base`, what that reaches.
@@ -25,6 +25,7 @@ def evaluate(run: Path | str, *, dataset: str | None = None, dataset_config: str
     """
     saved = restore(run)
     folder, task = saved.folder, saved.task
+    batch_size = batch_size or task.at_once
     if dataset:
         name, raw = read_rows(dataset, config=dataset_config, split=split)
         alone = split is None and Path(dataset).expanduser().is_file()  # its rows are called "train" for want of a name

@@ -31,7 +31,7 @@ def keep_outputs(
     rows: Any,
     collate: Callable,
     outputs: Callable[[Any, dict[str, Any]], Kept],
-    batch_size: int = 64,
+    batch_size: int,
     *,
     alone: bool = False,
     each: Callable[[], Any] = lambda: None,

@@ -44,9 +44,12 @@ def _numbered(rows: Dataset) -> Dataset:
     return Dataset.from_dict({"number": np.arange(len(rows))})
 
 
-def kept_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool = False) -> tuple[Kept, Dataset]:
+def kept_of(
+    saved: Restored, rows: Dataset, batch_size: int | None = None, *, alone: bool = False
+) -> tuple[Kept, Dataset]:
     """What a restored run keeps of rows with the task's columns, and the encoded rows; `alone` as in `keep_outputs`."""
     task = saved.task
+    batch_size = batch_size or task.at_once
     ready = encoded(task, saved.processor, rows, saved.manifest.max_length)
     collate = task.collate(saved.processor)
     if alone:
@@ -55,7 +58,7 @@ def kept_of(saved: Restored, rows: Dataset, batch_size: int = 64, *, alone: bool
 
 
 def predict(run: Path | str, rows: Sequence[Any] | Dataset,
-            batch_size: int = 64, **settings: Any) -> list[dict[str, Any]]:  # fmt: skip
+            batch_size: int | None = None, **settings: Any) -> list[dict[str, Any]]:  # fmt: skip
     """Predictions of a saved run for texts, pictures (paths or PIL), or rows with the task's columns: a dictionary each,
     the answer first.
 

@@ -61,6 +61,7 @@ class SegmentTask(PictureTask):
     pictures: ClassVar[tuple[str, ...]] = ("image", "map")
     batch_norm: ClassVar[str] = "frozen"
     pace: ClassVar[tuple[int, int]] = (8, 10)
+    at_once: ClassVar[int] = 16
     problem: ClassVar[str] = "detection"
     stuff: ClassVar[bool]
     """Whether what is no thing (sky, road) is a segment too."""

@@ -142,6 +142,8 @@ class Task:
     """Scores of `measure` that are shown while training; all where none is named."""
     pace: ClassVar[tuple[int, int]] = (32, 5)
     """Rows of a batch and most passes over the training rows, where neither is given."""
+    at_once: ClassVar[int] = 64
+    """Rows of a batch that is measured or answered, where none is given."""
     before: ClassVar[bool] = False
     """Whether the model does the task before it is trained: then that is measured too, as a baseline."""
 

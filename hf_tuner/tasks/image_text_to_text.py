@@ -86,6 +86,8 @@ class ImageTextToText(Task):
     pictures: ClassVar[tuple[str, ...]] = ("images",)
     sees: ClassVar[bool] = True
     new_head: ClassVar[bool] = False
+    pace: ClassVar[tuple[int, int]] = (8, 5)
+    at_once: ClassVar[int] = 8
     before: ClassVar[bool] = True
 
     chat_template: str = "auto"

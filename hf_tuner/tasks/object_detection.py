@@ -75,6 +75,7 @@ class ObjectDetection(PictureTask):
     measured: ClassVar[tuple[str, ...]] = ("boxes",)
     batch_norm: ClassVar[str] = "frozen"
     pace: ClassVar[tuple[int, int]] = (8, 10)
+    at_once: ClassVar[int] = 16
     logged: ClassVar[tuple[str, ...]] = ("map", "map_50")
     problem: ClassVar[str] = "detection"
 

@@ -59,6 +59,7 @@ class SemanticSegmentation(Named, PictureTask):
     pictures: ClassVar[tuple[str, ...]] = ("image", "mask")
     leaves_out: ClassVar[tuple[str, ...]] = ("auxiliary_head",)
     pace: ClassVar[tuple[int, int]] = (8, 10)
+    at_once: ClassVar[int] = 16
 
     ids: tuple[int, ...]
     """The number in masks of each class."""

@@ -43,7 +43,7 @@ def training_arguments(run: Run, parameters: int, rows: int, has_validation: boo
     defaults: dict[str, Any] = {
         "learning_rate": method.learning_rate(parameters),
         "per_device_train_batch_size": batch_size(run),
-        "per_device_eval_batch_size": 64,
+        "per_device_eval_batch_size": catalog.task_class(run.task).at_once,
         "num_train_epochs": epochs(run, rows),
         "weight_decay": 0.01,
         "warmup_steps": 0.06,

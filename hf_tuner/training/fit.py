@@ -231,7 +231,7 @@ def _verified(run: Run, task: Any, model: Any, processor: Any, data: Any, longes
     rows = held_rows(data[split], task.targets)
     say(f"  verify    reloading {run.folder} in a fresh process")
     here = encoded(task, processor, rows, longest)
-    measured = keep_outputs(model, here, task.collate(processor), task.outputs, alone=True)
+    measured = keep_outputs(model, here, task.collate(processor), task.outputs, task.at_once, alone=True)
     converted = getattr(model, "tuner_start", None) is not None  # saved as an adapter of twice the rank
     exact = bare_model(model).device.type == "cpu" and not converted
     return same_predictions(measured, run.folder, rows, 0.0 if exact else 1e-3, roughly=task.roughly)
