@@ -6,14 +6,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 
-from hf_tuner import finetune
+from hf_tuner import console, finetune
 from hf_tuner.catalog import task_class
 from hf_tuner.config import Run
 from hf_tuner.evaluation import predict
 from hf_tuner.training import way_in
 from hf_tuner.training.arguments import FROM_NOISE, settle_rate, training_arguments
+from hf_tuner.training.features import Reader
 
 SETTINGS = {"max_steps": 1, "verify": False, "learning_rate": 1e-9, "warmup_steps": 0}
 
@@ -75,6 +78,19 @@ def test_a_rate_that_was_asked_for_stays() -> None:
     arguments = SimpleNamespace(learning_rate=1e-4)
     settle_rate(Run(output_dir="x", training={"learning_rate": 1e-4}), arguments, 0.0)
     assert arguments.learning_rate == 1e-4
+
+
+def test_reading_features_says_how_far_it_is_and_keeps_the_order_of_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Minutes of it, for many pictures, are not silent."""
+    monkeypatch.setattr(console.Progress, "AFTER", -1000.0)
+    rows = Dataset.from_dict({"length": [1, 3, 2, 1, 3, 2], "number": range(6)})
+    reader = SimpleNamespace(model=torch.nn.Linear(1, 1), bare=SimpleNamespace(device=torch.device("cpu")),
+                             read=lambda batch: (batch["x"], batch["x"]))  # fmt: skip
+    found = Reader.features(reader, rows, lambda some: {"x": torch.tensor([[row["number"]] for row in some])}, 2)  # type: ignore[arg-type]
+    assert found is not None and found.mean[:, 0].tolist() == list(range(6))
+    assert "reading features: 33%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("knows, said", [(0.0, "the head starts from them"), (1.1, "the head starts from noise")])

@@ -48,9 +48,7 @@ def keep_outputs(
     parts: list[tuple[np.ndarray, Kept]] = []
     try:
         with torch.inference_mode():
-            order = batches_by_length(rows, batch_size)
-            mine = ((index, number % world == rank) for number, index in enumerate(order))
-            for index, batch in _made(mine, rows, collate):
+            for index, batch in batches(rows, collate, batch_size, rank, world):
                 each()  # at every batch, other processes' too: they may agree on something in it
                 if batch is not None:
                     parts.append((index, outputs(model, to_device(batch, device))))
@@ -65,8 +63,9 @@ Batches = Iterator[tuple[np.ndarray, dict[str, Any] | None]]
 """Row indices of every batch, and the batch where it is this process's."""
 
 
-def _made(order: Iterator[tuple[np.ndarray, bool]], rows: Any, collate: Callable) -> Batches:
-    """The batches of an order of (row indices, whether it is ours); of pictures the next one is made ahead."""
+def batches(rows: Any, collate: Callable, batch_size: int, rank: int = 0, world: int = 1) -> Batches:
+    """All batches by length, made where they are this rank's; of pictures the next one is made ahead."""
+    order = ((index, k % world == rank) for k, index in enumerate(batches_by_length(rows, batch_size)))
 
     def make(index: np.ndarray, ours: bool) -> dict[str, Any] | None:
         return collate(take(rows, index)) if ours else None

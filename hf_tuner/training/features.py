@@ -17,11 +17,11 @@ import torch
 from datasets import Image
 from torch import nn
 
-from hf_tuner.console import warn
+from hf_tuner.console import Progress, warn
 from hf_tuner.data.fingerprint import picture_digest
 from hf_tuner.data.places import own_cache
 from hf_tuner.data.seals import remove, seal, whole
-from hf_tuner.evaluation.loop import batches_by_length, take, to_device
+from hf_tuner.evaluation.loop import batches, to_device
 from hf_tuner.models.load import bare_model
 
 
@@ -88,15 +88,18 @@ class Reader:
     def features(self, rows: Any, collate: Callable, batch_size: int = 64) -> Features | None:
         """States of every row, in row order; None when they cannot be read."""
         parts: list[tuple[np.ndarray, torch.Tensor, torch.Tensor]] = []
+        progress = Progress("reading features", -(-len(rows) // batch_size))
         self.model.eval()
         with torch.inference_mode(), _without_adapter(self.model):
-            for index in batches_by_length(rows, batch_size):
-                batch = to_device(collate(take(rows, index)), self.bare.device)
+            for index, made in batches(rows, collate, batch_size):
+                progress.step()
+                batch = to_device(made or {}, self.bare.device)
                 batch.pop("labels", None)
                 read = self.read(batch)
                 if read is None:
                     return None
                 parts.append((index, read[0].cpu(), read[1].cpu()))
+        progress.end()
         return Features(_ordered(parts, 1, len(rows)), _ordered(parts, 2, len(rows)))
 
 
