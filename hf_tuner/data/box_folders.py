@@ -7,24 +7,22 @@ is: the audit of the task says it.
 
 import json
 import math
-import os
-import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, Features, Image, Value
 from datasets import Sequence as ListOf
 
-from hf_tuner.catalog import nearest
+from hf_tuner.data.annotation_files import NAMED, Pictures, by_split, close_to, ends_of, files_in, known_of
 from hf_tuner.data.splits import SPLIT_WORDS, split_of
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import SUFFIXES, size_of
 
-LARGEST = 2_000_000_000
-"""Bytes of an annotation file that are read."""
-NAMED = 3
+EXPECTED = "images (id, file_name), annotations (image_id, category_id, bbox) and categories (id, name)"
+JOINTS = "person_keypoints"
+"""How the names of COCO's files of people begin."""
 Splits = dict[str, Dataset]
 Row = tuple[Path, list[list[float]], list[str], list[int], list[str]]
 """A picture, its boxes, their labels, which of them are around crowds, and their segmentations as JSON where there are any."""
@@ -50,57 +48,39 @@ def read_box_folder(folder: Path) -> tuple[Splits, list[str]] | None:
     return None
 
 
-def files_in(folder: Path) -> Iterator[Path]:
-    """All files of a folder and of those in it, in order, but hidden ones."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
-
-
 def _is_coco(path: Path) -> bool:
     """Whether a JSON file is a mapping, and keys of COCO stand somewhere near its start or its end.
 
     "images" alone says nothing: rows of conversations about pictures have it too.
     """
-    with path.open("rb") as file:
-        start = file.read(100_000)
-        file.seek(max(0, path.stat().st_size - 100_000))
-        text = start + file.read()
+    text = ends_of(path)
+    if b'"caption"' in text and b'"bbox"' not in text:
+        return False
     listed = b'"images"' in text and any(key in text for key in (b'"annotations"', b'"categories"', b'"category_id"'))
     known = listed or (b'"annotations"' in text and b'"bbox"' in text)
-    return known and start.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
+    return known and text.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
 
 
 def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
-    places = Pictures(folder, pictures)
-    named: dict[str, list[Path]] = {}
-    for path in files:
-        split = split_of(path.relative_to(folder)) or ("train" if len(files) == 1 else "")
-        if not split:
-            raise UsageError(f"{path.name}: no split in its name; expected train, validation or test in it, "
-                             f"as there are {len(files)} COCO files")  # fmt: skip
-        named.setdefault(split, []).append(path)
+    """Boxes of COCO's files; those of people alone, with their joints, repeat boxes that others of the folder hold."""
+    places, joints = Pictures(folder, pictures), [path for path in files if path.name.startswith(JOINTS)]
+    joints = joints if len(joints) < len(files) else []
+    splits = by_split(folder, [path for path in files if path not in joints])
+    notes = [f"left aside, people and their joints: {', '.join(path.name for path in joints)}"] if joints else []
     return {
-        split: _rows([row for path in paths for row in _coco_rows(path, places)]) for split, paths in named.items()
-    }, []
+        split: _rows([row for path in paths for row in _coco_rows(path, places)]) for split, paths in splits.items()
+    }, notes
 
 
 def _coco_rows(path: Path, places: "Pictures") -> list[Row]:
-    if path.stat().st_size > LARGEST:
-        raise UsageError(f"{path.name} has {path.stat().st_size / 1e9:.1f} GB; at most {LARGEST / 1e9:.0f} GB are read")
-    try:
-        known = json.loads(path.read_bytes())
+    def read(known: dict[str, Any]) -> tuple[dict, dict, list[tuple], bool]:
         names = {one["id"]: str(one["name"]) for one in known["categories"]}
         images = {one["id"]: str(one["file_name"]) for one in known["images"]}
         boxes = [(one["image_id"], one["category_id"], list(map(float, one["bbox"])), one.get("iscrowd", 0),
                   json.dumps(one.get("segmentation") or [])) for one in known["annotations"]]  # fmt: skip
-        drawn = any(one.get("segmentation") for one in known["annotations"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)[:120]
-        raise UsageError(f"{path.name} is no COCO file: {what}; expected images (id, file_name), annotations (image_id, "
-                         "category_id, bbox) and categories (id, name)") from error  # fmt: skip
-    _once(path, "image id", [one["id"] for one in known["images"]])
-    _once(path, "annotation id", [one["id"] for one in known["annotations"] if "id" in one])
+        return names, images, boxes, any(one.get("segmentation") for one in known["annotations"])
+
+    names, images, boxes, drawn = known_of(path, "COCO file", EXPECTED, read)
     made: dict[Any, Row] = {key: (places.find(name, path), [], [], [], []) for key, name in images.items()}
     for number, (image, category, box, crowd, segmentation) in enumerate(boxes, 1):
         if image not in made or category not in names:
@@ -125,7 +105,7 @@ def _voc(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple
         for split, named in lists.items():
             for stem, said in named.items():
                 if stem not in stems:
-                    raise UsageError(f"{said.name} names {stem}, which has no {stem}.xml{_hint(stem, list(stems))}")
+                    raise UsageError(f"{said.name} names {stem}, which has no {stem}.xml{close_to(stem, list(stems))}")
                 made.setdefault(split, []).append(rows[stems[stem]])
     else:
         for path, row in rows.items():
@@ -257,49 +237,6 @@ def _class_names(path: Path) -> dict[int, str]:
         return {int(k): str(v) for k, v in (names.items() if isinstance(names, Mapping) else enumerate(names))}
     except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path.name}: no list of class names under names:") from error
-
-
-class Pictures:
-    """The pictures of a folder by their names."""
-
-    def __init__(self, folder: Path, pictures: Sequence[Path]) -> None:
-        self.folder = folder
-        self.paths = {path.relative_to(folder).as_posix(): path for path in pictures}
-        self.names: dict[str, list[Path]] = {}
-        for path in pictures:
-            for key in {path.name, path.stem}:
-                self.names.setdefault(key, []).append(path)
-
-    def find(self, name: str, said: Path, stem: str = "") -> Path:
-        """The picture that an annotation file `said` names. Raises UsageError when there is none, or several."""
-        key = re.sub(r"^\./", "", name.replace("\\", "/"))
-        near = said.parent.relative_to(self.folder).as_posix()
-        exact = self.paths.get(f"{near}/{key}") or self.paths.get(key)
-        if exact:
-            return exact
-        found = self.names.get(key.rpartition("/")[2]) or self.names.get(stem) or []
-        close = [p for p in found if split_of(p.relative_to(self.folder)) == split_of(said.relative_to(self.folder))]
-        if len(close or found) != 1:
-            what = (
-                f"there are {len(found)} of that name"
-                if found
-                else f"it is not in {self.folder}{_hint(key, list(self.names))}"
-            )
-            raise UsageError(f"{said.name} names the picture {name or stem}: {what}")
-        return (close or found)[0]
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = nearest(name, known)
-    return f'; did you mean "{close}"?' if close else ""
-
-
-def _once(path: Path, what: str, ids: Sequence[Any]) -> None:
-    seen: set[Any] = set()
-    twice = [one for one in ids if one in seen or seen.add(one)]  # type: ignore[func-returns-value]
-    if twice:
-        listed = ", ".join(map(str, twice[:NAMED]))
-        raise UsageError(f"{path.name}: {len(twice):,} rows repeat an {what} ({listed}); expected every {what} once")
 
 
 def _rows(rows: Sequence[Row]) -> Dataset:

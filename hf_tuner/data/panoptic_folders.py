@@ -3,7 +3,6 @@
 They become rows of `image`, `map` and `segments_info` with `id`, `category` (a name), `isthing` and `iscrowd`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 from datasets import Dataset, Features, Image, Value
 from datasets import Sequence as ListOf
 
-from hf_tuner.data.box_folders import LARGEST, Pictures, files_in
+from hf_tuner.data.annotation_files import Pictures, ends_of, files_in, known_of
 from hf_tuner.data.splits import split_of
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import SUFFIXES
 
+EXPECTED = ("images (id, file_name), annotations (image_id, file_name, segments_info) and categories "
+            "(id, name, isthing)")  # fmt: skip
 PLACES = ("maps", "masks", "panoptic", "annotations", "labels")
 """Folders of maps, besides one that is called as its JSON file."""
 
@@ -43,10 +44,7 @@ def read_panoptic_folder(folder: Path) -> tuple[dict[str, Dataset], list[str]] |
 
 def _is_panoptic(path: Path) -> bool:
     """Whether the keys of COCO panoptic stand somewhere near the start or the end of a JSON file."""
-    with path.open("rb") as file:
-        start = file.read(100_000)
-        file.seek(max(0, path.stat().st_size - 100_000))
-        return b'"segments_info"' in start + file.read()
+    return b'"segments_info"' in ends_of(path)
 
 
 def _maps(path: Path, folder: Path) -> Path:
@@ -59,18 +57,14 @@ def _maps(path: Path, folder: Path) -> Path:
 
 
 def _rows(path: Path, maps: Path, places: Pictures) -> Dataset:
-    if path.stat().st_size > LARGEST:
-        raise UsageError(f"{path.name} has {path.stat().st_size / 1e9:.1f} GB; at most {LARGEST / 1e9:.0f} GB are read")
-    try:
-        known = json.loads(path.read_bytes())
+    def read(known: dict[str, Any]) -> tuple[dict, dict, list[tuple]]:
         kinds = {one["id"]: (str(one["name"]), bool(one.get("isthing", 1))) for one in known["categories"]}
         images = {one["id"]: str(one["file_name"]) for one in known["images"]}
         rows = [(one["image_id"], str(one["file_name"]), [_segment(s) for s in one["segments_info"]])
                 for one in known["annotations"]]  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)[:120]
-        raise UsageError(f"{path.name} is no COCO panoptic file: {what}; expected images (id, file_name), annotations (image_id, "
-                         "file_name, segments_info) and categories (id, name, isthing)") from error  # fmt: skip
+        return kinds, images, rows
+
+    kinds, images, rows = known_of(path, "COCO panoptic file", EXPECTED, read)
     made: dict[str, list[Any]] = {"image": [], "map": [], "segments_info": []}
     for number, (image, file, segments) in enumerate(rows, 1):
         _require(path, number, segments, image in images, kinds)

@@ -14,6 +14,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Va
 
 from hf_tuner.console import Progress, count
 from hf_tuner.data.box_folders import read_box_folder
+from hf_tuner.data.caption_folders import with_captions
 from hf_tuner.data.image_folders import is_image_folder, picture_files
 from hf_tuner.data.mask_folders import mask_folders, read_mask_folders
 from hf_tuner.data.panoptic_folders import read_panoptic_folder
@@ -32,11 +33,13 @@ def is_picture(path: Path) -> bool:
 
 
 def picture_folder(folder: Path) -> tuple[dict[str, Dataset], list[str]] | None:
-    """Splits and notes of a folder of pictures with boxes, segments or masks beside them, or in class folders; None for any
-    other."""
+    """Splits and notes of a folder of pictures with boxes, captions, segments or masks beside them, or in class folders;
+    None for any other."""
     if (scenes := read_panoptic_folder(folder)) is not None:
         return scenes
     boxed = read_box_folder(folder)
+    if (captioned := with_captions(folder, boxed and boxed[0])) is not None:
+        return captioned[0], [*(boxed[1] if boxed else []), *captioned[1]]
     if boxed is not None or any(folder.rglob("metadata.*")):
         return boxed
     if pairs := mask_folders(folder):
