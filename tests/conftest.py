@@ -4,14 +4,17 @@ import csv
 import functools
 import gc
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import reloads
 import tiny_tasks
 from fault_page import Proofs
 from fork_server import ForkServer
@@ -84,11 +87,21 @@ def make_tiny_model(folder: Path, dropout: float = 0.0) -> Path:
     return folder
 
 
+@functools.cache
+def fork_server() -> ForkServer:
+    """The process that forks, one for all tests."""
+    return ForkServer(Path(tempfile.mkdtemp(prefix="hf-tuner-forks-")))
+
+
 def command(*words: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `hf-tuner …` in a process of its own."""
-    line = [sys.executable, "-m", "hf_tuner.cli.main", *map(str, words)]
-    plain = {k: v for k, v in os.environ.items() if k != "TRANSFORMERS_VERBOSITY"}  # as a user's shell has it
-    return subprocess.run(line, cwd=cwd, env={**plain, **environment}, capture_output=True, text=True, timeout=280)
+    """Run `hf-tuner …` in a process of its own: a fork, where no variable asks for another environment of its imports."""
+    line, wanted = list(map(str, words)), {**os.environ, **environment}
+    if reloads.read_once(wanted) == reloads.read_once(fork_server().environment):
+        child = fork_server().start(line, cwd=cwd, **wanted)
+        return subprocess.CompletedProcess(line, child.wait(280), child.out.read_text(), child.err.read_text())
+    wanted.pop("TRANSFORMERS_VERBOSITY", None)  # as a user's shell has it
+    line = [sys.executable, "-m", "hf_tuner.cli.main", *line]
+    return subprocess.run(line, cwd=cwd, env=wanted, capture_output=True, text=True, timeout=280)
 
 
 @pytest.fixture
@@ -125,11 +138,12 @@ def finished(tiny: Callable[[str], Tiny], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+def forks() -> Iterator[ForkServer]:
     """Starts runs in processes of their own, quickly."""
-    server = ForkServer(tmp_path_factory.mktemp("forks"))
+    server = fork_server()
     yield server
     server.close()
+    shutil.rmtree(server.folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -138,8 +152,6 @@ def quick(forks: ForkServer) -> Iterator[dict[str, Any]]:
 
     Tests that look at these take `fresh_process` or `figures`.
     """
-    from reloads import Reloads
-
     from hf_tuner.evaluation import verify
     from hf_tuner.report import plots
 
@@ -147,7 +159,7 @@ def quick(forks: ForkServer) -> Iterator[dict[str, Any]]:
     gc.freeze()  # the Trainer collects garbage after each run; of what has been imported none becomes garbage
     users = {"apart": verify.apart, "figures": plots.figures}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "apart", Reloads(forks).apart)
+        patch.setattr(verify, "apart", reloads.Reloads(forks).apart)
         patch.setattr(plots, "figures", lambda details: {})
         yield users
     gc.unfreeze()

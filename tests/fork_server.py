@@ -7,6 +7,7 @@ import functools
 import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -79,13 +80,14 @@ class ForkServer:
         return dict(json.loads(self.process.stdout.readline()))
 
     def start(
-        self, words: Sequence[object], patch: str = "", entry: str = "hf_tuner.cli.main", **environment: str
-    ) -> Child:
-        """Start `main` of the module `entry` (that of `hf-tuner`) with words."""
+        self, words: Sequence[object], patch: str = "", entry: str = "hf_tuner.cli.main", cwd: Path | None = None,
+        **environment: str,
+    ) -> Child:  # fmt: skip
+        """Start `main` of the module `entry` (that of `hf-tuner`), or a script, with words."""
         self.count += 1
         out, err = self.folder / f"{self.count}.out", self.folder / f"{self.count}.err"
         request = {"words": list(map(str, words)), "out": str(out), "err": str(err), "patch": patch, "entry": entry,
-                   "env": environment}  # fmt: skip
+                   "env": environment, "cwd": str(cwd or Path.cwd())}  # fmt: skip
         return Child(self, self.ask(request)["pid"], out, err)
 
     def run(self, words: Sequence[object], patch: str = "", **environment: str) -> tuple[int, str]:
@@ -110,10 +112,15 @@ def _environment() -> dict[str, str]:
 def serve() -> None:
     """Answer requests until the pipe is closed."""
     sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+    from hf_tuner.launching import quiet
+
+    quiet()  # as `hf-tuner` does before anything heavy is imported
     import torch
+    from forked_ranks import install
 
     from hf_tuner import catalog
 
+    install()
     torch.set_num_threads(1)
     importlib.import_module("hf_tuner.training.fit")
     importlib.import_module("hf_tuner.report.plots").figures = lambda details: {}  # half of a tiny run's time
@@ -146,6 +153,7 @@ def _fork(request: Mapping[str, Any]) -> int:
         sys.stdout = os.fdopen(1, "w", buffering=1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.update(request["env"])
+        os.chdir(request["cwd"])
         if request["patch"]:
             module, _, call = request["patch"].partition(":")
             name, _, argument = call.partition("=")
@@ -160,7 +168,11 @@ def _main(entry: str, words: Sequence[str]) -> int:
     import traceback
 
     try:
-        importlib.import_module(entry).main(words)
+        if entry.endswith(".py"):
+            sys.argv = [entry, *words]
+            runpy.run_path(entry, run_name="__main__")
+        else:
+            importlib.import_module(entry).main(words)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:

@@ -1,6 +1,6 @@
 """Saved models reloaded by a fork of a process that knows nothing but its imports, seconds sooner than by a new one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,14 @@ class Reloads:
 
     def apart(self, words: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
         """As `verify.apart`; by that itself where the environment is another than the server's."""
-        if _read_once(environment) != _read_once(self.forks.environment):
+        if read_once(environment) != read_once(self.forks.environment):
             return ANEW(words, environment)
         paths = [str(Path(word).absolute()) if Path(word).exists() else word for word in words]
         child = self.forks.start(paths, entry=verify.__name__, **environment)
         return child.wait(verify.SECONDS), child.err.read_text()
 
 
-def _read_once(environment: dict[str, str]) -> dict[str, str]:
+def read_once(environment: Mapping[str, str]) -> dict[str, str]:
+    """What imports read of an environment."""
     passing = ("TRANSFORMERS_VERBOSITY", "PYTEST_CURRENT_TEST")
     return {k: v for k, v in environment.items() if k.startswith(READ_ONCE) and k not in passing}

@@ -1,14 +1,12 @@
 """What must not depend on how the work is cut: batches, accumulation, processes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import sentence, write_rows
+from conftest import command, sentence, write_rows
 from safetensors.torch import load_file
 from torch.utils.data import BatchSampler
 
@@ -27,9 +25,7 @@ def train(
     """Weights that a run of a method saves."""
     words = ["--model", model, "--dataset", data, "--output-dir", folder, "--per-device-train-batch-size", batch,
              "--gradient-accumulation-steps", accumulate, *SGD, *extra]  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-m", "hf_tuner.cli.main", method, *map(str, words)], capture_output=True, text=True
-    )
+    done = command(method, *words)
     assert done.returncode == 0, done.stderr + done.stdout
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     return load_file(folder / name)

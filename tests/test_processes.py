@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import forked_ranks
 import pytest
+from conftest import command
+from fork_server import Child, ForkServer
 from forks import alive, children, until
 
 RECIPE = Path(__file__).with_name("faulty_recipe.py")
@@ -28,29 +31,25 @@ def words(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> list[str]:
 
 
 @contextmanager
-def started(line: list[str], tmp_path: Path, **environment: str) -> Iterator[tuple[subprocess.Popen, Path]]:
-    """A command running with its output in a file; whatever it left running is killed and is a failure."""
-    out = tmp_path / "out.txt"
-    with out.open("w") as file:
-        reset = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-        process = subprocess.Popen([sys.executable, *line], stdout=file, stderr=file, env={**os.environ, **environment},
-                                   **reset)  # type: ignore[call-overload]  # fmt: skip
+def started(line: list[str], forks: ForkServer, **environment: str) -> Iterator[Child]:
+    """A command running, a fork as its ranks are; whatever it left running is killed and is a failure."""
+    entry = {"entry": line[0]} if line[0].endswith(".py") else {}
+    process = forks.start(line[1:] if entry else line, **entry, **environment)
     ranks: list[int] = []
     try:
         ranks += until(lambda: found if len(found := children(process.pid)) >= 2 else None)  # type: ignore[arg-type]
-        yield process, out
+        yield process
         until(lambda: not any(map(alive, ranks)), 30)
     finally:
-        left = [pid for pid in (process.pid, *ranks) if alive(pid)]
-        for pid in left:
+        for pid in (pid for pid in (process.pid, *ranks) if alive(pid)):
             os.kill(pid, signal.SIGKILL)
         process.wait()
 
 
-def rank_of(process: subprocess.Popen, rank: int) -> int:
+def rank_of(process: Child, rank: int) -> int:
     """Process id of a rank."""
     for pid in children(process.pid):
-        if f"\0RANK={rank}\0" in "\0" + Path(f"/proc/{pid}/environ").read_text():
+        if Path(f"/proc/{pid}/comm").read_text().strip() == f"{forked_ranks.NAME} {rank}":
             return pid
     raise AssertionError(f"rank {rank} is not running")
 
@@ -60,34 +59,31 @@ def first_checkpoint(folder: Path) -> Path:
     return until(lambda: next((p.parent for p in folder.glob("checkpoint-*/trainer_state.json")), None), 90)  # type: ignore
 
 
-def cli(words: list[str]) -> list[str]:
-    """The command line of `hf-tuner lora`."""
-    return ["-m", "hf_tuner.cli.main", "lora", *words]
-
-
-def last_line(out: Path) -> str:
+def last_line(process: Child) -> str:
     """The last line printed, after a look for noise."""
-    text = out.read_text()
+    text = process.text()
     assert not [n for n in NOISE if n in text], text
     return text.strip().splitlines()[-1]
 
 
 @pytest.mark.fault(11)
-def test_a_killed_rank_is_named_and_the_same_command_goes_on(words: list[str], tmp_path: Path) -> None:
+def test_a_killed_rank_is_named_and_the_same_command_goes_on(
+    words: list[str], forks: ForkServer, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    with started(cli(words), tmp_path) as (process, out):
+    with started(["lora", *words], forks) as process:
         first_checkpoint(folder)
         os.kill(rank_of(process, 1), signal.SIGKILL)
         since = time.monotonic()
         assert process.wait(60) == 3
         assert time.monotonic() - since < 60
     newest = max(folder.glob("checkpoint-*"), key=lambda p: int(p.name.partition("-")[2]))
-    said = last_line(out)
+    said = last_line(process)
     assert said == f"error: rank 1 was killed by SIGKILL (out of memory?); the same command goes on from {newest}"
     step = json.loads((newest / "trainer_state.json").read_text())["global_step"]
     again = [*words[: words.index("--max-steps") + 1], str(step + 2), *words[words.index("--max-steps") + 2 :]]
     again += ["--allow-changed", "max_steps"]
-    done = subprocess.run([sys.executable, *cli(again)], capture_output=True, text=True, timeout=200)
+    done = command("lora", *again)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "adapter_model.safetensors").exists()
 
@@ -104,13 +100,13 @@ def test_a_killed_rank_is_named_and_the_same_command_goes_on(words: list[str], t
     ids=lambda v: v.split(":")[0] if isinstance(v, str) else "",
 )  # fmt: skip
 def test_what_one_rank_finds_is_said_once_and_last(
-    fault: str, code: int, said: str, words: list[str], tmp_path: Path
+    fault: str, code: int, said: str, words: list[str], forks: ForkServer, tmp_path: Path
 ) -> None:
     line = [str(RECIPE), *words, "--stall-timeout", "3" if "hang" in fault else "60"]
-    with started(line, tmp_path, FAULT=fault) as (process, out):
-        assert process.wait(90) == code, out.read_text()
-    last_line(out)
-    told = out.read_text()
+    with started(line, forks, FAULT=fault) as process:
+        assert process.wait(90) == code, process.text()
+    last_line(process)
+    told = process.text()
     assert told.count("error:") == 1
     error = told[told.index("error:") :]
     assert error.startswith(said), error
@@ -122,21 +118,21 @@ def test_what_one_rank_finds_is_said_once_and_last(
 
 
 @pytest.mark.fault(12)
-def test_a_traceback_of_one_rank_is_shown_once_with_its_cause_last(words: list[str], tmp_path: Path) -> None:
-    with started([str(RECIPE), *words], tmp_path, FAULT="raise:1:5") as (process, out):
+def test_a_traceback_of_one_rank_is_shown_once_with_its_cause_last(words: list[str], forks: ForkServer) -> None:
+    with started([str(RECIPE), *words], forks, FAULT="raise:1:5") as process:
         assert process.wait(90) == 1
-    told = out.read_text()
+    told = process.text()
     assert told.count("Traceback") == 1 and "in _break" in told and "ChildFailedError" not in told
     assert told.strip().splitlines()[-1] == "error: rank 1: ValueError: this cannot be read"
 
 
 @pytest.mark.fault(13)
-def test_a_frozen_rank_is_named_by_the_others(words: list[str], tmp_path: Path) -> None:
-    with started([*cli(words), "--stall-timeout", "2"], tmp_path) as (process, out):
+def test_a_frozen_rank_is_named_by_the_others(words: list[str], forks: ForkServer, tmp_path: Path) -> None:
+    with started(["lora", *words, "--stall-timeout", "2"], forks) as process:
         first_checkpoint(tmp_path / "run")
         os.kill(rank_of(process, 1), signal.SIGSTOP)
         assert process.wait(60) == 3
-    said = last_line(out)
+    said = last_line(process)
     assert said.startswith("error: rank 1 made no progress and does not answer; rank 0: waited ")
     assert " s for the other processes in " in said and "the same command goes on from" in said
 
@@ -145,37 +141,43 @@ def test_a_frozen_rank_is_named_by_the_others(words: list[str], tmp_path: Path) 
 @pytest.mark.parametrize(("number", "code"), [
     (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
 ])  # fmt: skip
-def test_a_signal_reaches_every_rank_once(number: int, code: int, words: list[str], tmp_path: Path) -> None:
-    with started(cli(words), tmp_path) as (process, out):
+def test_a_signal_reaches_every_rank_once(
+    number: int, code: int, words: list[str], forks: ForkServer, tmp_path: Path
+) -> None:
+    with started(["lora", *words], forks) as process:
         first_checkpoint(tmp_path / "run")
-        process.send_signal(number)
+        process.send(number)
         assert process.wait(60) == code
-    said = last_line(out)
+    said = last_line(process)
     assert (
         said.startswith(f"error: stopped by {signal.Signals(number).name}") and "the same command goes on from" in said
     )
-    assert out.read_text().count("saving at the next step") == 1
+    assert process.text().count("saving at the next step") == 1
     assert not (tmp_path / "run" / "adapter_model.safetensors").exists()
 
 
 @pytest.mark.fault(10)
-def test_no_rank_outlives_the_parent(words: list[str], tmp_path: Path) -> None:
-    with started(cli(words), tmp_path) as (process, _):
+def test_no_rank_outlives_the_parent(words: list[str], forks: ForkServer, tmp_path: Path) -> None:
+    with started(["lora", *words], forks) as process:
         first_checkpoint(tmp_path / "run")
-        process.kill()
+        process.send(signal.SIGKILL)
 
 
 @pytest.mark.slow
 @pytest.mark.fault(12)
-def test_under_plain_torchrun_the_failing_rank_says_it_once(words: list[str], tmp_path: Path) -> None:
+def test_under_plain_torchrun_the_failing_rank_says_it_once(words: list[str]) -> None:
     alone = words[: words.index("--num-processes")]
     line = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(RECIPE), *alone]
-    with started(line, tmp_path, FAULT="raise-row:1:7") as (process, out):
-        assert process.wait(90) == 1
-    assert out.read_text().count("error: rank 1: row 7 (counted from 0): ValueError: this cannot be read") == 1
+    done = subprocess.run([sys.executable, *line], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "FAULT": "raise-row:1:7"})  # fmt: skip
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).count(
+        "error: rank 1: row 7 (counted from 0): ValueError: this cannot be read"
+    ) == 1
 
 
-def test_a_mistake_that_every_rank_finds_is_said_once(words: list[str], tmp_path: Path) -> None:
+def test_a_mistake_that_every_rank_finds_is_said_once(words: list[str]) -> None:
+    """Ranks are processes of their own here, as users have them."""
     wrong = ["lora", *words, "--columns", "text=body,label=label"]
     done = subprocess.run(
         [sys.executable, "-m", "hf_tuner.cli.main", *wrong], capture_output=True, text=True, timeout=90
@@ -215,10 +217,11 @@ def test_more_processes_than_cores_are_warned_of(
 
 @pytest.mark.fault(64)
 @pytest.mark.skipif("__import__('torch').accelerator.is_available()", reason="an accelerator can do fp16")
-@pytest.mark.parametrize("asked", [["--fp16", "true"], ["--accelerate-config", "fp16"]])
+@pytest.mark.parametrize("asked", [
+    ["--fp16", "true"], pytest.param(["--accelerate-config", "fp16"], marks=pytest.mark.slow),
+])  # fmt: skip
 def test_fp16_on_a_cpu_is_refused(asked: list[str], words: list[str]) -> None:
-    line = cli([*words[: words.index("--num-processes")], *asked])
-    done = subprocess.run([sys.executable, *line], capture_output=True, text=True, timeout=120)
+    done = command("lora", *words[: words.index("--num-processes")], *asked)
     assert done.returncode == 2, done.stdout + done.stderr
     assert "fp16" in done.stderr and "needs an accelerator: on a CPU it is slower and overflows" in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
@@ -248,13 +251,12 @@ print("seen", torch.distributed.get_rank())
 
 
 @pytest.mark.fault(36)
-def test_two_processes_measure_each_row_once(tiny_model: Path) -> None:
+def test_two_processes_measure_each_row_once(tiny_model: Path, forks: ForkServer, tmp_path: Path) -> None:
     from hf_tuner.processes import _free_port
 
+    script = tmp_path / "measure.py"
+    script.write_text(EVALUATE.format(model=str(tiny_model)))
     place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    line = [sys.executable, "-c", EVALUATE.format(model=str(tiny_model))]
-    ranks = [subprocess.Popen(line, env={**os.environ, **place, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
-             for rank in range(2)]  # fmt: skip
-    said = [rank.communicate(timeout=120)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0]
-    assert [f"seen {rank}" in text for rank, text in enumerate(said)] == [True, True]
+    ranks = [forks.start([], entry=str(script), **place, RANK=str(rank)) for rank in range(2)]
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.text() for rank in ranks]
+    assert [f"seen {number}" in rank.text() for number, rank in enumerate(ranks)] == [True, True]

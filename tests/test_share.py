@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import write_rows
+from fork_server import ForkServer
 from hub_client import environment
 from hub_server import Hub, hanging_port
 
@@ -27,11 +28,19 @@ class Shared:
     folder: Path
     home: Path
     screen: str
+    forks: dict[tuple[str, str], ForkServer] = field(default_factory=dict)
+    """User and home → a process that imported everything with that environment."""
 
     def run(self, *words: object, user: str = CANARY, home: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         """`hf-tuner …` as a user, with a cache of its own when `home` names one."""
-        line = [sys.executable, "-m", "hf_tuner.cli.main", *map(str, words)]
         variables = environment(self.hub, self.home / (home or "alice"), user, **more)
+        if not more:
+            server = self.forks.setdefault((user, home), ForkServer(self.home / f"forks-{user}-{home}", variables))
+            child = server.start(words, cwd=self.home)
+            return subprocess.CompletedProcess(
+                list(words), child.wait(280), child.out.read_text(), child.err.read_text()
+            )
+        line = [sys.executable, "-m", "hf_tuner.cli.main", *map(str, words)]
         return subprocess.run(line, cwd=self.home, env=variables, capture_output=True, text=True, timeout=280)
 
 
@@ -52,6 +61,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
         assert done.returncode == 0, done.stdout + done.stderr
         shared.screen = done.stdout + done.stderr
         yield shared
+        for server in shared.forks.values():
+            server.close()
 
 
 @pytest.fixture(scope="module")

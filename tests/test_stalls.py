@@ -3,11 +3,11 @@
 import os
 import runpy
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fork_server import ForkServer
 from forks import Ended, alive, children, forked, until
 
 RECIPE = Path(__file__).with_name("faulty_recipe.py")
@@ -133,21 +133,22 @@ def test_a_row_that_cannot_be_read_is_named() -> None:
 
 
 @pytest.mark.fault(15)
-def test_a_hanging_data_worker_does_not_outlive_a_killed_run(tiny_model: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_a_hanging_data_worker_does_not_outlive_a_killed_run(
+    tiny_model: Path, tiny_data: Path, forks: ForkServer, tmp_path: Path
+) -> None:
     words = settings(tiny_model, tiny_data, tmp_path / "run", "--dataloader-num-workers", 2)
     mark = tmp_path / "hangs"
-    environment = {**os.environ, "FAULT": "hang-row:0:7", "FAULT_MARK": str(mark)}
-    process = subprocess.Popen([sys.executable, str(RECIPE), *words], env=environment,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = forks.start(words, entry=str(RECIPE), FAULT="hang-row:0:7", FAULT_MARK=str(mark))
     workers: list[int] = []
     try:
         until(mark.exists)
         workers += [int(mark.read_text()), *children(process.pid)]
         assert len(set(workers)) >= 2 and all(map(alive, workers))
-        process.kill()
+        process.send(signal.SIGKILL)
         process.wait()
         until(lambda: not any(map(alive, workers)), 10)
     finally:
         for pid in (p for p in workers if alive(p)):
             os.kill(pid, signal.SIGKILL)
-        process.kill()
+        if process.code is None:
+            process.send(signal.SIGKILL)
