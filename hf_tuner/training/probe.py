@@ -12,8 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-STRENGTH = 30.0
-"""scikit-learn's C for features of unit length (93.05 % on banking77 with MiniLM; standardised features gave 92.9)."""
+STRENGTHS = (30.0, 10.0, 3.0, 1.0)
+"""scikit-learn's C for features of unit length. On banking77 with MiniLM 30 is best (93.05 %), on cifar10 with MobileNetV2 3
+(73.3 instead of 70.3 %)."""
+CHOSEN_FROM, FOLDED = 200, 2_000
+"""With fewer rows than the first the first strength is taken; with no more than the second every row is held out once."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,41 @@ def write_head(last: nn.Linear, fitted: Linear) -> None:
 
 
 def _logistic(features: np.ndarray, targets: np.ndarray, problem: str, classes: int) -> Linear:
+    """Logistic regression with the strength that leaves the least loss on rows that are held out."""
+    if len(features) < CHOSEN_FROM:
+        return _fitted(features, targets, problem, classes, STRENGTHS[0])
+    parts = np.array_split(np.random.default_rng(0).permutation(len(features)), 5)
+    best, least = STRENGTHS[0], float("inf")
+    for strength in STRENGTHS:
+        left = 0.0
+        for part in parts if len(features) <= FOLDED else parts[:1]:
+            rest = np.setdiff1d(np.arange(len(features)), part)
+            tried = _fitted(features[rest], targets[rest], problem, classes, strength)
+            left += float(_loss(torch.from_numpy(tried(features[part])), torch.from_numpy(targets[part]), problem))
+        if left >= least:
+            break
+        best, least = strength, left
+    return _fitted(features, targets, problem, classes, best)
+
+
+def _loss(logits: torch.Tensor, targets: torch.Tensor, problem: str) -> torch.Tensor:
+    if problem == "multi":
+        summed = nn.functional.binary_cross_entropy_with_logits(logits, targets.float(), reduction="sum")
+        return summed / len(logits)
+    return nn.functional.cross_entropy(logits, targets)
+
+
+def _fitted(features: np.ndarray, targets: np.ndarray, problem: str, classes: int, strength: float) -> Linear:
     """Multinomial (or, for several labels, one-vs-rest) logistic regression by L-BFGS."""
     x, y = torch.from_numpy(features.astype(np.float32)), torch.from_numpy(targets)
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
     bias = torch.zeros(classes, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
-    penalty = 1 / (2 * STRENGTH * len(x))
+    penalty = 1 / (2 * strength * len(x))
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        logits = x @ weight.T + bias
-        if problem == "multi":
-            loss = nn.functional.binary_cross_entropy_with_logits(logits, y.float(), reduction="sum") / len(x)
-        else:
-            loss = nn.functional.cross_entropy(logits, y)
-        loss = loss + penalty * weight.square().sum()
+        loss = _loss(x @ weight.T + bias, y, problem) + penalty * weight.square().sum()
         loss.backward()
         return loss
 
