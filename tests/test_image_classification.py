@@ -201,6 +201,23 @@ def test_evaluation_predict_and_the_pipeline_see_the_same_pixels(tiny: Any, fini
     assert theirs["label"] == ours["prediction"] and theirs["score"] == pytest.approx(ours["score"], abs=1e-5)
 
 
+@pytest.mark.parametrize("cell, column", [(("", "red"), "image"), (("{picture}", ""), "label")])
+def test_rows_without_a_picture_or_a_label_are_named_and_can_be_dropped(
+    cell: tuple[str, str], column: str, tmp_path: Path
+) -> None:
+    lines = ["image,label"]
+    for number in range(12):
+        Image.new("RGB", (20, 20), (20 * number, 90, 40)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{('red', 'green')[number % 2]}")
+    lines.insert(6, ",".join(cell).format(picture="0.png"))
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    run = Run(task="image-classification", dataset=str(tmp_path / "rows.csv"), output_dir="unused")
+    with pytest.raises(UsageError, match=rf"^rows.csv row 7: {column} is empty; --drop-empty skips such rows$"):
+        load_data(run, ImageClassification)
+    data = load_data(replace(run, drop_empty=True), ImageClassification)
+    assert sum(rows.num_rows for rows in data.values()) == 12
+
+
 @pytest.mark.fault(54)
 def test_pictures_that_cannot_be_used_are_named_before_the_model_is_loaded(tiny: Any, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
@@ -250,6 +267,9 @@ def test_a_folder_without_classes_can_be_predicted_and_not_trained_on(finished: 
     assert [Path(row["image"]).name for row in rows] == ["0.png", "1.png", "2.png"]
     opened = [Image.open(tmp_path / "flat" / f"{index}.png") for index in range(3)]
     assert [row["prediction"] for row in rows] == [one["prediction"] for one in predict(folder, opened)]
+    main(["predict", str(folder), "--input", str(tmp_path / "flat" / "1.png"), "--output", str(tmp_path / "one.csv")])
+    with (tmp_path / "one.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [rows[1]]
     run = Run(task="image-classification", model="none", dataset=str(tmp_path / "flat"), output_dir="unused")
     with pytest.raises(UsageError, match="no column for label; found: image; name it"):
         load_data(run, ImageClassification)

@@ -99,6 +99,18 @@ def test_what_the_numbers_in_masks_mean(tmp_path: Path) -> None:
         decided({0: 1, 1: 1}, classes="sky,sky")
 
 
+def test_what_is_ignored_and_how_ids_are_shifted_is_said(tmp_path: Path) -> None:
+    """Names also stand beside a sample of the data; a number that no mask holds is likely a mistake."""
+    (tmp_path / "id2label.json").write_text(json.dumps({"0": "sky", "1": "road", "2": "tree"}))
+    found = {0: 5, 1: 4, 2: 3}
+    assert (
+        decided(found, f"{tmp_path}#12", ignore_index=1).note
+        == "2 classes, named by id2label.json; id 1 (road) ignored"
+    )
+    assert decided(found, str(tmp_path), ignore_index=99).note.endswith("; --ignore-index 99 is in no mask")
+    assert decided(found, str(tmp_path), reduce_labels=True).note.endswith("id 0 ignored; 1 in the masks is sky")
+
+
 def test_255_is_ignored_beside_a_given_number() -> None:
     """As it is without one: unless it has a name, or nothing is to be ignored."""
     both = decided({0: 5, 1: 5, 2: 5, 255: 5}, classes="a,void,b", ignore_index=1)

@@ -14,7 +14,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument(
         "--input",
         required=True,
-        help="csv, tsv, json, jsonl, parquet or conll file with the task's columns, or a folder of pictures",
+        help="csv, tsv, json, jsonl, parquet or conll file with the task's columns, a picture, or a folder of them",
     )
     parser.add_argument(
         "--output", required=True, help="CSV or .jsonl to write: the input's columns, prediction, score"

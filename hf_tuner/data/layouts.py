@@ -6,7 +6,9 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Image, concatenate_datasets
 
 from hf_tuner.data.columns import parse_columns
 from hf_tuner.data.picture_rows import with_pictures
@@ -79,8 +81,9 @@ def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, d
     faults: dict[str, list[int]] = {}
     aside = {layout.columns[name]: name for name in carried if name in layout.columns}
     read = rows if ROW in rows.column_names else rows.add_column(ROW, np.arange(len(rows)))
+    lacking = _lacking(read, aside)
     read = read.remove_columns([column for column in aside if column in rows.column_names])
-    whole = list(_converted(read, layout, faults, EmptyRow if drop_empty else () if blank else BlankRow))
+    whole = list(_converted(read, layout, faults, EmptyRow if drop_empty else () if blank else BlankRow, lacking))
     for text, numbers in faults.items():
         named = ", ".join(place(number) for number in numbers[:NAMED]) + (", …" if len(numbers) > NAMED else "")
         errors.append(f"{named}: {text}" + (f" ({len(numbers):,} rows)" if len(numbers) > 1 else ""))
@@ -92,7 +95,20 @@ def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, d
     return concatenate_datasets([kept.rename_columns({c: n for c, n in aside.items() if c != n}), made], axis=1)
 
 
-def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop: Any) -> Iterator[dict[str, Any]]:
+def _lacking(rows: Dataset, aside: Mapping[str, str]) -> dict[int, str]:
+    """Number of a row → the picture or label, by column, that it lacks."""
+    found: dict[int, str] = {}
+    for column in (c for c, name in aside.items() if name == "label" or isinstance(rows.features[c], Image)):
+        for part in rows.select_columns([column, ROW]).with_format("arrow").iter(AT_ONCE):
+            none = pc.is_null(part[column], nan_is_null=True)
+            if pa.types.is_string(part[column].type):
+                none = pc.or_(none, pc.equal(pc.fill_null(pc.utf8_trim_whitespace(part[column]), ""), ""))
+            found |= dict.fromkeys(part[ROW].filter(none).to_pylist(), column)
+    return found
+
+
+def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop: Any,
+               lacking: Mapping[int, str]) -> Iterator[dict[str, Any]]:  # fmt: skip
     for start in range(0, len(rows), AT_ONCE):
         batch: Mapping[str, Sequence[Any]] = rows[start : start + AT_ONCE]
         names = [name for name in batch if name != ROW]
@@ -101,6 +117,8 @@ def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop
             raw = {name: batch[name][offset] for name in names}
             for one in layout.expand(raw) if layout.expand else [raw]:
                 try:
+                    if number in lacking:
+                        raise EmptyRow(f"{lacking[number]} is empty")
                     row = layout.convert(one)
                 except EmptyRow as error:
                     if not isinstance(error, drop):

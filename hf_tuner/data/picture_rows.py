@@ -75,6 +75,13 @@ def undecoded(rows: Dataset) -> Dataset:
     return rows
 
 
+def one_picture(path: Path) -> Dataset:
+    """A picture as the only row."""
+    return Dataset.from_dict(
+        {"image": [{"bytes": None, "path": str(path)}]}, features=Features({"image": Image(decode=False)})
+    )
+
+
 def with_pictures(rows: Dataset, columns: Sequence[str], folder: Path | None) -> Dataset:
     """The same rows, with columns that hold paths (or lists of them) as pictures; paths are relative to `folder`.
 
@@ -102,9 +109,11 @@ def with_pictures(rows: Dataset, columns: Sequence[str], folder: Path | None) ->
     return rows
 
 
-def _found(value: Any, folder: Path) -> dict[str, Any]:
-    """A path, or what JSON Lines hold of a picture, as {"bytes", "path"}."""
+def _found(value: Any, folder: Path) -> dict[str, Any] | None:
+    """A path, or what JSON Lines hold of a picture, as {"bytes", "path"}; None for neither."""
     data, path = (value.get("bytes"), value["path"]) if isinstance(value, Mapping) else (None, value)
+    if not data and not (path or "").strip():
+        return None
     return {"bytes": data, "path": str(folder / path) if path else None}
 
 

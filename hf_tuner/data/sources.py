@@ -23,7 +23,7 @@ from hf_tuner import console
 from hf_tuner.data.archives import guarded
 from hf_tuner.data.files import KINDS, Reading, kind_of, read_file
 from hf_tuner.data.inside import require_inside, saved_files
-from hf_tuner.data.picture_rows import is_picture, picture_folder, undecoded
+from hf_tuner.data.picture_rows import is_picture, one_picture, picture_folder, undecoded
 from hf_tuner.data.seals import sound
 from hf_tuner.data.splits import split_of
 from hf_tuner.errors import ArtifactError, EnvironmentFault, TunerError, UsageError
@@ -77,9 +77,7 @@ def parse(text: str, config: str | None = None) -> Source:
     Raises UsageError for a path that does not exist, with the nearest name in its folder.
     """
     if not text.strip():
-        raise UsageError(
-            "no data given; use --dataset FILE, FOLDER or a Hub id (--dataset demo for the bundled messages)"
-        )
+        raise UsageError("no data given; use --dataset FILE, FOLDER or a Hub id (--dataset demo: the bundled messages)")
     rest, parts = text, {"config": config}
     while not Path(rest).expanduser().exists() and (match := SUFFIXES.fullmatch(rest)):
         found = {k: v for k, v in match.groupdict().items() if v is not None}
@@ -115,9 +113,11 @@ def _read_local(source: Source, path: Path, reading: Reading) -> Raw:
         raw = _read_folder(path, source.config, reading)
         if source.name == "demo":
             raw.origin = "demo (the bundled customer messages)"
+    elif source.config:
+        raise UsageError(f"{path.name} is a file and has no configuration ({source.config})")
+    elif is_picture(path):
+        raw = _whole({"train": one_picture(path)}, str(path), path.name)
     else:
-        if source.config:
-            raise UsageError(f"{path.name} is a file and has no configuration ({source.config})")
         raw = _read_files({"train": [path]}, reading, str(path))
     raw.notes[:0] = reading.notes
     raw.folder = path if path.is_dir() else path.parent
@@ -134,10 +134,9 @@ def _missing(path: Path) -> str:
         return f"{path}: there is no folder {path.parent}"
     names = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith("."))
     close = difflib.get_close_matches(path.name, names, n=1, cutoff=0.6)
-    folder = path.parent.resolve()
     if close:
         return f'{path}: no such file or folder; did you mean "{path.parent / close[0]}"?'
-    return f"{path}: no such file or folder; {folder} holds {', '.join(names[:10]) or 'nothing'}"
+    return f"{path}: no such file or folder; {path.parent.resolve()} holds {', '.join(names[:10]) or 'nothing'}"
 
 
 def _read_files(

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,10 @@ def code_of(found: Mapping[str, Mapping[int, int]], given: Any, dataset: str) ->
         names = ("background", "foreground")
     else:
         names = tuple(named.get(number, f"class {number - shift}") for number in kept)
-    seen = [number for number in ignored if number in ids]
-    aside = f"; {' and '.join(map(str, seen))} ignored" if seen else ""
+    seen = [f"{number} ({named[number]})" if number in named else str(number) for number in ignored if number in ids]
+    aside = f"; id {' and '.join(seen)} ignored" if seen else ""
+    aside += f"; --ignore-index {told} is in no mask" if chosen and told not in ids else ""
+    aside += f"; {kept[0]} in the masks is {names[0]}" if shift and named else ""
     return Code(tuple(kept), names, ignored, f"{len(kept)} classes, {where}{aside}")
 
 
@@ -132,6 +135,7 @@ def _names(setting: str, dataset: str) -> tuple[dict[int, str], str]:
             raise UsageError(f"--classes {setting}: expected different names as sky,road,car, or a JSON file")
         return dict(enumerate(names)), "named by --classes"
     place = Path(dataset).expanduser()
+    place = place if place.exists() else Path(re.sub(r"#\d+$", "", str(place)))  # of a sample
     path = (place if place.is_dir() else place.parent) / NAMES_FILE
     if place.exists() and path.is_file():
         return _read(path), f"named by {NAMES_FILE}"
