@@ -1,12 +1,13 @@
 """Images per second beside the plain Trainer, set up as transformers' own vision examples are, and where the floor lies.
 
     python benchmarks/pictures.py --task image-classification --model MOBILENET --dataset PHOTOS --rows 128
-    python benchmarks/pictures.py --task object-detection --model DETECTOR --dataset BCCD --rows 64 --size 600
+    python benchmarks/pictures.py --task object-detection --model DETECTOR --dataset BCCD --rows 48 --size 608
 
 Any flag of a run may follow. All sides train the same model in full, with the same augmentation, rows, batch size and
 data workers, for one pass:
   example      the plain Trainer with the transforms of run_image_classification.py (RandomResizedCrop, flip, ToTensor,
-               Normalize), or of run_object_detection.py (flip, the image processor with padding to a square of --size);
+               Normalize), or of run_object_detection.py (flip, the image processor with padding to a square of --size,
+               which RT-DETR and its kin need as a multiple of 32);
                float32, the Trainer's default
   hf-tuner     what `hf-tuner full` runs
   decode only  every picture is decoded, nothing else
