@@ -7,13 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import command
 from hub_server import Hub
 from tiny_tasks import Tiny
-from transformers import BertConfig, BertForMaskedLM
+from transformers import BertConfig, BertForMaskedLM, ViTForImageClassification
 
 from hf_tuner import finetune, flags
-from hf_tuner.training.plan import plan
+from hf_tuner.data.load import load_data
+from hf_tuner.tasks.image_classification import ImageClassification
+from hf_tuner.training.footprint import counted, footprint
+from hf_tuner.training.plan import on_meta, plan
 
 
 def told(text: str) -> tuple[int, float]:
@@ -85,3 +89,51 @@ def _with_words(model: Path, folder: Path) -> Path:
     shutil.copytree(model, folder)
     BertForMaskedLM(BertConfig.from_pretrained(model)).save_pretrained(folder)
     return folder
+
+
+def test_plan_counts_what_a_picture_costs(tiny: Any, tmp_path: Path) -> None:
+    """Operations and memory of the laid out model are those of the real one."""
+    made = tiny("image-classification")
+    words = [
+        "--task",
+        "image-classification",
+        "--model",
+        str(made.model),
+        "--dataset",
+        str(made.data),
+        "--method",
+        "full",
+    ]
+    run = flags.parse([*words, "--output-dir", str(tmp_path)], {})
+    data = load_data(run, ImageClassification)
+    task = ImageClassification.from_data(data, run)
+    found = footprint(run, task, data["train"], on_meta(run, task))
+    model = ViTForImageClassification.from_pretrained(made.model, num_labels=3).train()
+    flops, kept = counted(model, {"pixel_values": torch.rand(2, 3, 32, 32)})
+    assert found is not None and (found.shape, found.flops) == ("32 × 32", flops / 2)
+    assert found.kept == pytest.approx(kept / 2, rel=0.1)  # attention is another kernel there
+    planned = plan(run)
+    assert f"32 × 32 pixels, {flops / 2:.1e} floating-point" in planned and "tokens per row" not in planned
+
+
+def test_a_linear_layer_keeps_its_inputs_and_multiplies_and_adds() -> None:
+    layer = torch.nn.Linear(8, 4, device="meta")
+    assert counted(layer, {"input": torch.empty(3, 8, device="meta")}) == (2 * 3 * 8 * 4, 4 * 3 * 8)
+
+
+def test_what_a_model_that_looks_at_numbers_costs_is_not_guessed(
+    monkeypatch: pytest.MonkeyPatch, tiny: Any, tmp_path: Path
+) -> None:
+    made = tiny("image-classification")
+    monkeypatch.setattr(ViTForImageClassification, "forward", lambda self, pixel_values: pixel_values.sum().item())
+    words = [
+        "--task",
+        "image-classification",
+        "--model",
+        str(made.model),
+        "--dataset",
+        str(made.data),
+        "--method",
+        "full",
+    ]
+    assert "not estimated: what this model does" in plan(flags.parse([*words, "--output-dir", str(tmp_path)], {}))

@@ -17,6 +17,7 @@ from hf_tuner.models.processors import load_processor, load_task, max_length
 from hf_tuner.models.restore import task_class
 from hf_tuner.models.targets import find_targets
 from hf_tuner.training.arguments import further, training_arguments
+from hf_tuner.training.footprint import footprint
 from hf_tuner.training.proofs import saved_bytes, trainable_table
 from hf_tuner.training.way_in import explained_before
 
@@ -31,21 +32,54 @@ def plan(run: Run) -> str:
     task = load_task(run, kind, data)
     model = on_meta(run, task)
     saves = catalog.load("methods", run.method).SAVES
-    tokens, longest = _tokens(run, task, data["train"], bare_model(model).config)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(data["train"]), "validation" in data)
-    memory = memory_bytes(model, arguments.train_batch_size, longest)
-    flops = training_flops(model, tokens * len(data["train"]) * float(arguments.num_train_epochs))
-    speed = _flops_per_second()
+    passes = len(data["train"]) * float(arguments.num_train_epochs)
+    costs = _of_pictures if task.pictures else _of_tokens
     facts = [
         ("rows", ", ".join(f"{s} {count(len(rows))}" for s, rows in data.items())),
-        ("tokens per row", f"{tokens:.0f} on average, {longest} at most in the rows looked at"),
         ("learning rate", "{:g} {}".format(*learning_rate(run, task, model))),
         ("will be saved", f"{saved_bytes(model, saves) / 1e6:.1f} MB ({saves})"),
-        *[(f"memory: {name}", f"{value / 1e9:.2f} GB") for name, value in memory.items()],
+        *costs(run, task, data["train"], model, arguments.train_batch_size, passes),
+    ]
+    return f"\n{trainable_table(model)}\n\n{table(('plan', ''), facts)}"
+
+
+Facts = list[tuple[str, str]]
+
+
+def _of_tokens(run: Run, task: Any, rows: Any, model: Any, batch: int, passes: float) -> Facts:
+    """Memory and time of texts, by their tokens; `passes` is how many rows are trained on in all."""
+    tokens, longest = _tokens(run, task, rows, bare_model(model).config)
+    flops, speed = training_flops(model, tokens * passes), _flops_per_second()
+    return [
+        ("tokens per row", f"{tokens:.0f} on average, {longest} at most in the rows looked at"),
+        *_memory(memory_bytes(model, batch, longest)),
         ("compute", f"{flops:.1e} floating-point operations"),
         ("time here", f"about {duration(flops / speed)} of training (this machine: {speed / 1e9:.0f} GFLOP/s)"),
     ]
-    return f"\n{trainable_table(model)}\n\n{table(('plan', ''), facts)}"
+
+
+def _of_pictures(run: Run, task: Any, rows: Any, model: Any, batch: int, passes: float) -> Facts:
+    """Memory and time of pictures, by what a forward pass of one does."""
+    cost = footprint(run, task, rows, model)
+    if cost is None:
+        return [("memory, time", "not estimated: what this model does depends on the numbers in a picture")]
+    weights = memory_bytes(model, batch, 0)
+    share = weights["gradients"] / weights["weights"]
+    flops, speed = cost.flops * passes * (2 + share), _flops_per_second()
+    parts = {**weights, "activations": float(cost.kept * batch)}
+    parts["sum"] = sum(value for name, value in parts.items() if name != "sum")
+    return [
+        ("a picture", f"{cost.shape} pixels, {cost.flops:.1e} floating-point operations forward"),
+        *_memory(parts),
+        ("compute", f"{flops:.1e} floating-point operations"),
+        # Convolutions are further from the rate of matrices than attention, and pictures are opened as well.
+        ("time here", f"{duration(flops / speed)} of training at least (this machine: {speed / 1e9:.0f} GFLOP/s)"),
+    ]
+
+
+def _memory(parts: dict[str, float]) -> Facts:
+    return [(f"memory: {name}", f"{value / 1e9:.2f} GB") for name, value in parts.items()]
 
 
 def learning_rate(run: Run, task: Any, model: Any) -> tuple[float, str]:
