@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hf_tuner.tasks._drawn import Drawn, beside, drawable, sized
+from hf_tuner.tasks._drawn import Drawn, beside, lettered, sized
 from hf_tuner.tasks._pictured import Sample, place_of, tally
 from hf_tuner.tasks._vision import decoded
 
@@ -49,5 +49,5 @@ def _with_boxes(picture: Any, boxes: Sequence[tuple[Sequence[float], int, str]],
         left, top, right, bottom = (n * scale for n in corners)
         colour = COLOURS[label % len(COLOURS)]
         pen.rectangle((min(left, right), min(top, bottom), max(left, right), max(top, bottom)), outline=colour, width=2)
-        pen.text((left + 3, top + 1), drawable(f"{names[label]}{more}"), fill=colour)
+        lettered(pen, (left + 3, top + 1), f"{names[label]}{more}", colour)
     return copy

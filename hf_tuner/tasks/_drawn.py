@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 GAP = 8
+SIZE = 12
+"""Height of letters on pictures, in pixels."""
 
 
 def sized(picture: Any, edge: int) -> Any:
@@ -13,8 +15,18 @@ def sized(picture: Any, edge: int) -> Any:
 
 
 def drawable(text: str) -> str:
-    """A text in the letters that Pillow's own font can draw; "?" stands for others."""
-    return text.encode("latin-1", "replace").decode("latin-1")
+    """A text in the letters that Pillow's own font can draw; "?" stands for others. Its spaces hardly part words: two do."""
+    return text.encode("latin-1", "replace").decode("latin-1").replace(" ", "  ")
+
+
+def lettered(pen: Any, place: tuple[float, float], text: str, behind: Any) -> None:
+    """Write a text in white at a place of a picture, on a ground of its own."""
+    from PIL import ImageFont
+
+    font = ImageFont.load_default(SIZE)
+    written = drawable(text)
+    pen.rectangle(pen.textbbox(place, written, font=font), fill=behind, outline=behind, width=2)
+    pen.text(place, written, font=font, fill="white")
 
 
 def beside(left: Any, right: Any) -> Any:
