@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,7 +257,9 @@ def test_a_picture_in_two_splits_is_said_and_can_be_dropped(tmp_path: Path) -> N
     assert load_data(Run(**run, drop_leaked=True), ImageClassification)["train"].num_rows == 11
 
 
-def test_a_folder_without_classes_can_be_predicted_and_not_trained_on(finished: Any, tmp_path: Path) -> None:
+def test_a_folder_without_classes_can_be_predicted_and_not_trained_on(
+    finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     random = np.random.default_rng(0)
     (tmp_path / "flat").mkdir()
     for index in range(3):
@@ -270,6 +274,16 @@ def test_a_folder_without_classes_can_be_predicted_and_not_trained_on(finished: 
     main(["predict", str(folder), "--input", str(tmp_path / "flat" / "1.png"), "--output", str(tmp_path / "one.csv")])
     with (tmp_path / "one.csv").open(newline="") as file:
         assert list(csv.DictReader(file)) == [rows[1]]
+    damaged = shutil.copytree(tmp_path / "flat", tmp_path / "damaged")
+    (damaged / "0.png").write_bytes(b"\x89PNG")
+    (damaged / "2.png").write_bytes(b"")
+    words = ["predict", str(folder), "--input", str(damaged), "--output", str(tmp_path / "left.csv")]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert re.search(r"2 of 3 pictures cannot be used: 0.png .*, 2.png \(empty.*--skip-bad", capsys.readouterr().err)
+    main([*words, "--skip-bad"])
+    with (tmp_path / "left.csv").open(newline="") as file:
+        assert [row["score"] for row in csv.DictReader(file)] == [rows[1]["score"]]
     run = Run(task="image-classification", model="none", dataset=str(tmp_path / "flat"), output_dir="unused")
     with pytest.raises(UsageError, match="no column for label; found: image; name it"):
         load_data(run, ImageClassification)

@@ -23,6 +23,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--encoding", help="encoding of the input, such as latin-1")
     parser.add_argument("--separator", help="column separator of the input")
     parser.add_argument("--probabilities", action="store_true", help="add one column per class")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be used")
     parser.add_argument("--batch-size", type=int, help="rows of a batch (default: what the task wants)")
     parser.add_argument("--set", default="", help='settings of the task, for these answers only: "max_new_tokens=40"')
     seen = parser.read(words)
@@ -35,6 +36,7 @@ def main(words: Sequence[str]) -> None:
         )
     if target.resolve() == Path(seen.input).resolve():
         raise UsageError(f"--output {target} is the input; choose another name")
+    from hf_tuner.data.picture_rows import usable
     from hf_tuner.data.rows import read_rows, task_columns
     from hf_tuner.evaluation.predict import predict, write_predictions
     from hf_tuner.hub.manifest import read_manifest
@@ -52,6 +54,9 @@ def main(words: Sequence[str]) -> None:
             f'--input {seen.input} has a column "{twice[0]}" already; rename it, so that the answers have a place'
         )
     ready = task_columns(rows, task, seen.columns, answers=False)
+    if shown := [name for name in task.pictures if name in ready.column_names]:
+        index = usable(ready, shown, skip_bad=seen.skip_bad)
+        rows, ready = rows.select(index), ready.select(index)
     answers = predict(folder, ready, seen.batch_size, **settings)
     write_predictions(target, rows, answers, seen.probabilities)
     say(f"{len(answers):,} rows → {seen.output}")

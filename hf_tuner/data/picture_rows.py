@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
 
-from hf_tuner.console import Progress, count
+from hf_tuner.console import Progress, count, warn
 from hf_tuner.data.box_folders import read_box_folder
 from hf_tuner.data.caption_folders import with_captions
 from hf_tuner.data.image_folders import is_image_folder, picture_files
@@ -151,6 +151,23 @@ def looked_at(
             f"{count(len(seen.leaked))} training pictures left out, as in another split too (--drop-leaked)"
         )
     return DatasetDict(result), seen
+
+
+def usable(rows: Dataset, columns: Sequence[str], *, skip_bad: bool) -> np.ndarray:
+    """Indices of the rows whose pictures can be used, before a model is loaded for them.
+
+    Raises UsageError that names pictures which cannot be used, unless `skip_bad`.
+    """
+    seen, progress = Seen(), Progress("looking at the pictures", rows.num_rows * len(columns))
+    with quiet_pillow():
+        looks = [list(_looks(rows, name, progress)) for name in columns]
+    progress.end()
+    seen.bad("input", looks, lambda _, row: f"row {row + 1}", skip_bad)
+    if seen.errors:
+        raise UsageError("\n".join(seen.errors))
+    for text in seen.warnings:
+        warn(text)
+    return np.flatnonzero([all(not one.fault for one in row) for row in zip(*looks, strict=True)])
 
 
 class Seen:
