@@ -284,6 +284,10 @@ def test_a_folder_without_classes_can_be_predicted_and_not_trained_on(
     main([*words, "--skip-bad"])
     with (tmp_path / "left.csv").open(newline="") as file:
         assert [row["score"] for row in csv.DictReader(file)] == [rows[1]["score"]]
+    (damaged / "1.png").unlink()
+    with pytest.raises(SystemExit):
+        main([*words, "--skip-bad"])
+    assert "error: none of 2 pictures can be used" in capsys.readouterr().err
     run = Run(task="image-classification", model="none", dataset=str(tmp_path / "flat"), output_dir="unused")
     with pytest.raises(UsageError, match="no column for label; found: image; name it"):
         load_data(run, ImageClassification)

@@ -101,7 +101,7 @@ def _lacking(rows: Dataset, aside: Mapping[str, str]) -> dict[int, str]:
     for column in (c for c, name in aside.items() if name == "label" or isinstance(rows.features[c], Image)):
         for part in rows.select_columns([column, ROW]).with_format("arrow").iter(AT_ONCE):
             none = pc.is_null(part[column], nan_is_null=True)
-            if pa.types.is_string(part[column].type):
+            if pa.types.is_string(part[column].type) or pa.types.is_large_string(part[column].type):
                 none = pc.or_(none, pc.equal(pc.fill_null(pc.utf8_trim_whitespace(part[column]), ""), ""))
             found |= dict.fromkeys(part[ROW].filter(none).to_pylist(), column)
     return found

@@ -167,7 +167,10 @@ def usable(rows: Dataset, columns: Sequence[str], *, skip_bad: bool) -> np.ndarr
         raise UsageError("\n".join(seen.errors))
     for text in seen.warnings:
         warn(text)
-    return np.flatnonzero([all(not one.fault for one in row) for row in zip(*looks, strict=True)])
+    good = np.flatnonzero([all(not one.fault for one in row) for row in zip(*looks, strict=True)])
+    if rows.num_rows and not len(good):
+        raise UsageError(f"none of {count(rows.num_rows)} pictures can be used")
+    return good
 
 
 class Seen:
