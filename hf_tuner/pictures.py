@@ -65,7 +65,7 @@ def open_image(source: Path | bytes, *, pixels: int = PIXELS, edge: int = 0) -> 
     A JPEG is decoded at a half, a quarter or an eighth of its size where no edge becomes shorter than `edge` (0: never).
     """
     with _image(source, pixels, "an image") as image:
-        if edge and image.format == "JPEG":
+        if edge and image.format in ("JPEG", "MPO"):
             image.draft(None, (edge, edge))
         return _rgb(_upright(image))
 

@@ -203,20 +203,23 @@ def test_evaluation_predict_and_the_pipeline_see_the_same_pixels(tiny: Any, fini
     assert theirs["label"] == ours["prediction"] and theirs["score"] == pytest.approx(ours["score"], abs=1e-5)
 
 
-@pytest.mark.parametrize("cell, column", [(("", "red"), "image"), (("{picture}", ""), "label")])
+@pytest.mark.parametrize("cell, said, flag", [
+    (("", "red"), r"1 of \d+ pictures cannot be used: rows.csv row 7 \(no picture\); --skip-bad leaves", "skip_bad"),
+    (("0.png", ""), r"^rows.csv row 7: label is empty; --drop-empty skips such rows$", "drop_empty"),
+])  # fmt: skip
 def test_rows_without_a_picture_or_a_label_are_named_and_can_be_dropped(
-    cell: tuple[str, str], column: str, tmp_path: Path
+    cell: tuple[str, str], said: str, flag: str, tmp_path: Path
 ) -> None:
     lines = ["image,label"]
     for number in range(12):
         Image.new("RGB", (20, 20), (20 * number, 90, 40)).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,{('red', 'green')[number % 2]}")
-    lines.insert(6, ",".join(cell).format(picture="0.png"))
+    lines.insert(6, ",".join(cell))
     (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
     run = Run(task="image-classification", dataset=str(tmp_path / "rows.csv"), output_dir="unused")
-    with pytest.raises(UsageError, match=rf"^rows.csv row 7: {column} is empty; --drop-empty skips such rows$"):
+    with pytest.raises(UsageError, match=said):
         load_data(run, ImageClassification)
-    data = load_data(replace(run, drop_empty=True), ImageClassification)
+    data = load_data(replace(run, **{flag: True}), ImageClassification)
     assert sum(rows.num_rows for rows in data.values()) == 12
 
 

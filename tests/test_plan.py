@@ -16,7 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, ViTForImageClassification
 from hf_tuner import finetune, flags
 from hf_tuner.data.load import load_data
 from hf_tuner.tasks.image_classification import ImageClassification
-from hf_tuner.training.footprint import counted, footprint
+from hf_tuner.training.footprint import Footprint, counted, footprint
 from hf_tuner.training.plan import on_meta, plan
 
 
@@ -110,7 +110,7 @@ def test_plan_counts_what_a_picture_costs(tiny: Any, tmp_path: Path) -> None:
     found = footprint(run, task, data["train"], on_meta(run, task))
     model = ViTForImageClassification.from_pretrained(made.model, num_labels=3).train()
     flops, kept = counted(model, {"pixel_values": torch.rand(2, 3, 32, 32)})
-    assert found is not None and (found.shape, found.flops) == ("32 × 32", flops / 2)
+    assert isinstance(found, Footprint) and (found.shape, found.flops) == ("32 × 32", flops / 2)
     assert found.kept == pytest.approx(kept / 2, rel=0.1)  # attention is another kernel there
     planned = plan(run)
     assert f"32 × 32 pixels, {flops / 2:.1e} floating-point" in planned and "tokens per row" not in planned
@@ -136,4 +136,6 @@ def test_what_a_model_that_looks_at_numbers_costs_is_not_guessed(
         "--method",
         "full",
     ]
-    assert "not estimated: what this model does" in plan(flags.parse([*words, "--output-dir", str(tmp_path)], {}))
+    assert "not estimated: its forward pass cannot be laid out without numbers (Tensor.item()" in plan(
+        flags.parse([*words, "--output-dir", str(tmp_path)], {})
+    )

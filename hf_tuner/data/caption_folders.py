@@ -1,9 +1,10 @@
 """Folders of pictures whose captions lie in COCO's JSON beside them: images (id, file_name), annotations (image_id, caption).
 
-They become rows of `image` and `captions`; where other files of the folder hold boxes, their rows get the captions.
+They become rows of `image` and `captions`; where other files hold boxes, segments or masks, their rows get the captions.
 """
 
-from collections.abc import Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from hf_tuner.data.annotation_files import Pictures, by_split, ends_of, files_in
 from hf_tuner.errors import UsageError
 from hf_tuner.pictures import SUFFIXES
 
-Splits = dict[str, Dataset]
+Read = tuple[dict[str, Dataset], list[str]]
+"""Splits and notes."""
 EXPECTED = "images (id, file_name) and annotations (image_id, caption)"
 
 
-def with_captions(folder: Path, boxed: Splits | None) -> tuple[Splits, list[str]] | None:
-    """Splits and notes of a folder with COCO's captions, or `boxed` with them; None when the folder has none.
+def with_captions(folder: Path, found: Read | None) -> Read | None:
+    """Splits and notes of a folder with COCO's captions: alone, or beside what was `found` in it; `found` when it has none.
 
     Raises UsageError for captions that cannot be read, or of pictures that are not there.
     """
@@ -27,29 +29,33 @@ def with_captions(folder: Path, boxed: Splits | None) -> tuple[Splits, list[str]
     said = [path for path in files if path.suffix.lower() == ".json" and _is_captions(path)]
     pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not said or not pictures or any(path.name.lower().startswith("metadata.") for path in files):
-        return None
-    places = Pictures(folder, pictures)
-    found: dict[str, dict[str, list[str]]] = {}
+        return found
+    if found is not None:  # masks may be called as their pictures
+        pictures = [Path(one["path"]) for rows in found[0].values() for one in rows["image"]]
+    places, captions = Pictures(folder, pictures), {}
     for split, paths in by_split(folder, said).items():
-        for path in paths:
-            found.setdefault(split, {}).update(_captions(path, places))
-    if boxed is None:
-        return {split: _rows(captions) for split, captions in found.items()}, []
-    aside = [f"captions of {split} left aside: no boxes of that split" for split in found if split not in boxed]
-    return {split: _beside(rows, found.get(split, {})) for split, rows in boxed.items()}, aside
+        captions[split] = _joined(_captions(path, places) for path in paths)
+    if found is None:
+        return {split: _rows(texts) for split, texts in captions.items()}, []
+    aside = [
+        f"captions of {split} left aside: no other rows of that split" for split in captions if split not in found[0]
+    ]
+    return {split: _beside(rows, captions.get(split, {})) for split, rows in found[0].items()}, [*found[1], *aside]
 
 
 def _is_captions(path: Path) -> bool:
+    """Whether a JSON file is a mapping with captions near its start or its end; "annotations" may stand far from both."""
     text = ends_of(path)
-    return all(key in text for key in (b'"annotations"', b'"image_id"', b'"caption"')) and b'"bbox"' not in text
+    known = b'"image_id"' in text and b'"caption"' in text and b'"bbox"' not in text
+    return known and text.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
 
 
-def _captions(path: Path, places: Pictures) -> dict[str, list[str]]:
-    """Path of a picture → its captions, of every picture that the file lists."""
+def _captions(path: Path, places: Pictures) -> Iterator[tuple[str, list[str]]]:
+    """Path and captions of every picture that the file lists."""
 
-    def read(known: Mapping[str, Any]) -> tuple[dict[Any, str], list[tuple[Any, str]]]:
+    def read(known: Mapping[str, Any]) -> tuple[dict[Any, str], list[tuple[Any, Any]]]:
         names = {one["id"]: str(one["file_name"]) for one in known["images"]}
-        return names, [(one["image_id"], str(one["caption"])) for one in known["annotations"]]
+        return names, [(one["image_id"], one["caption"]) for one in known["annotations"]]
 
     images, captions = known_of(path, "COCO caption file", EXPECTED, read)
     made: dict[Any, list[str]] = {key: [] for key in images}
@@ -58,8 +64,20 @@ def _captions(path: Path, places: Pictures) -> dict[str, list[str]]:
             raise UsageError(
                 f"{path.name}: annotation {number} has image_id {image}, which is not among the {len(images)} listed"
             )
-        made[image].append(caption)
-    return {str(places.find(images[key], path)): texts for key, texts in made.items()}
+        if caption is not None and not isinstance(caption, str):
+            raise UsageError(f"{path.name}: annotation {number} has the caption {str(caption)[:40]}, expected a text")
+        if caption and caption.strip():
+            made[image].append(caption)
+    yield from ((str(places.find(images[key], path)), texts) for key, texts in made.items())
+
+
+def _joined(parts: Iterable[Iterable[tuple[str, list[str]]]]) -> dict[str, list[str]]:
+    """Path of a picture → its captions in all files."""
+    made: dict[str, list[str]] = {}
+    for part in parts:
+        for path, texts in part:
+            made.setdefault(path, []).extend(texts)
+    return made
 
 
 def _rows(captions: Mapping[str, Sequence[str]]) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Image, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 
 from hf_tuner.data.columns import parse_columns
 from hf_tuner.data.picture_rows import with_pictures
@@ -96,9 +96,9 @@ def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, d
 
 
 def _lacking(rows: Dataset, aside: Mapping[str, str]) -> dict[int, str]:
-    """Number of a row → the picture or label, by column, that it lacks."""
+    """Number of a row → the column of its label, where it has none. Pictures that lack are told by the look at them."""
     found: dict[int, str] = {}
-    for column in (c for c, name in aside.items() if name == "label" or isinstance(rows.features[c], Image)):
+    for column in (c for c, name in aside.items() if name == "label"):
         for part in rows.select_columns([column, ROW]).with_format("arrow").iter(AT_ONCE):
             none = pc.is_null(part[column], nan_is_null=True)
             if pa.types.is_string(part[column].type) or pa.types.is_large_string(part[column].type):

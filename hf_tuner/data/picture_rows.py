@@ -35,15 +35,13 @@ def is_picture(path: Path) -> bool:
 def picture_folder(folder: Path) -> tuple[dict[str, Dataset], list[str]] | None:
     """Splits and notes of a folder of pictures with boxes, captions, segments or masks beside them, or in class folders;
     None for any other."""
-    if (scenes := read_panoptic_folder(folder)) is not None:
-        return scenes
-    boxed = read_box_folder(folder)
-    if (captioned := with_captions(folder, boxed and boxed[0])) is not None:
-        return captioned[0], [*(boxed[1] if boxed else []), *captioned[1]]
-    if boxed is not None or any(folder.rglob("metadata.*")):
-        return boxed
-    if pairs := mask_folders(folder):
-        return read_mask_folders(pairs)
+    found = read_panoptic_folder(folder) or read_box_folder(folder)
+    if found is None and any(folder.rglob("metadata.*")):
+        return None
+    if found is None and (pairs := mask_folders(folder)):
+        found = read_mask_folders(pairs)
+    if (found := with_captions(folder, found)) is not None:
+        return found
     return read_picture_folder(folder) if is_image_folder(folder) else None
 
 

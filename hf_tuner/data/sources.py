@@ -126,7 +126,8 @@ def _read_local(source: Source, path: Path, reading: Reading) -> Raw:
 
 def _looks_like_path(text: str) -> bool:
     known = (*KINDS, ".gz", ".txt", ".xlsx", ".xls", ".arrow", ".pkl", ".zip")
-    return text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1 or text.lower().endswith(known)
+    marked = text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1
+    return marked or text.lower().endswith(known) or is_picture(Path(text))
 
 
 def _missing(path: Path) -> str:

@@ -22,7 +22,7 @@ def tallies(pairs: Iterable[tuple[Any, Any]], classes: int) -> tuple[Any, Any, A
     made = []
     for pair in pairs:
         together = _together(*pair, classes)
-        made.append([together.diagonal(), together.sum(axis=1), together.sum(axis=0)])
+        made.append([together.diagonal().copy(), together.sum(axis=1), together.sum(axis=0)])
     counts = np.array(made, np.int64).reshape(-1, 3, classes)
     return counts[:, 0], counts[:, 1], counts[:, 2]
 
@@ -37,7 +37,8 @@ def _together(expected: Any, predicted: Any, classes: int) -> Any:
     if expected.shape != predicted.shape:
         raise ValueError(f"a mask of {expected.shape} against an answer of {predicted.shape}")
     both = expected.astype(np.int32) * classes + predicted.astype(np.int32)
-    counted = both if (expected >= 0).all() else both[expected >= 0]
+    covered = expected >= 0
+    counted = both if covered.all() else both[covered]
     return np.bincount(counted.ravel(), minlength=classes**2).reshape(classes, classes)
 
 

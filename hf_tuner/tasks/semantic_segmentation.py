@@ -300,7 +300,7 @@ class SemanticSegmentation(Named, PictureTask):
     # --- helpers
 
     def _pairs(self, kept: "list[np.ndarray]", rows: Any) -> "Iterator[tuple[np.ndarray, np.ndarray]]":
-        """Expected and predicted class maps of each row, int64."""
+        """Expected and predicted class maps of each row."""
         import numpy as np
 
         for value, one in zip(rows["mask"], kept, strict=True):

@@ -27,19 +27,19 @@ class Footprint:
     """Bytes of activations that the backward pass needs."""
 
 
-def footprint(run: Run, task: Any, rows: Any, model: Any) -> Footprint | None:
-    """What the first row costs a model on the meta device; None where its forward asks for numbers that are not there."""
+def footprint(run: Run, task: Any, rows: Any, model: Any) -> Footprint | str:
+    """What the first row costs a model on the meta device; why that is not known where its forward asks for numbers."""
     processor = load_processor(run, task)
     ready = encoded(task, processor, rows.select([0]), max_length(run, processor, bare_model(model).config), "train")
     made = task.collate(processor)(take(ready, [0, 0]))  # batch norms train on two rows or more
     accepted = set(inspect.signature(bare_model(model).forward).parameters) - {"labels"}
     inputs = {k: v.to("meta") for k, v in made.items() if k in accepted and torch.is_tensor(v)}
     if "pixel_values" not in inputs:
-        return None
+        return "it reads no pixels"
     try:
         flops, kept = counted(model, inputs)
-    except Exception:  # whatever a model does with numbers: they are not there
-        return None
+    except Exception as error:  # whatever a model does with numbers: they are not there
+        return f"its forward pass cannot be laid out without numbers ({(str(error).splitlines() or [''])[0][:80]})"
     return Footprint(" × ".join(map(str, inputs["pixel_values"].shape[-2:])), flops / 2, kept // 2)
 
 

@@ -34,7 +34,7 @@ def plan(run: Run) -> str:
     saves = catalog.load("methods", run.method).SAVES
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(data["train"]), "validation" in data)
     passes = len(data["train"]) * float(arguments.num_train_epochs)
-    costs = _of_pictures if task.pictures else _of_tokens
+    costs = _of_pictures if task.pictures and not task.sees else _of_tokens
     facts = [
         ("rows", ", ".join(f"{s} {count(len(rows))}" for s, rows in data.items())),
         ("learning rate", "{:g} {}".format(*learning_rate(run, task, model))),
@@ -62,11 +62,13 @@ def _of_tokens(run: Run, task: Any, rows: Any, model: Any, batch: int, passes: f
 def _of_pictures(run: Run, task: Any, rows: Any, model: Any, batch: int, passes: float) -> Facts:
     """Memory and time of pictures, by what a forward pass of one does."""
     cost = footprint(run, task, rows, model)
-    if cost is None:
-        return [("memory, time", "not estimated: what this model does depends on the numbers in a picture")]
+    if isinstance(cost, str):
+        return [("memory, time", f"not estimated: {cost}")]
     weights = memory_bytes(model, batch, 0)
     share = weights["gradients"] / weights["weights"]
-    flops, speed = cost.flops * passes * (2 + share), _flops_per_second()
+    heads = tuple(f".{name}." for name in model.tuner_notes["head"])
+    inside = any(p.requires_grad and not any(h in f".{n}." for h in heads) for n, p in model.named_parameters())
+    flops, speed = cost.flops * passes * (1 + inside + share), _flops_per_second()
     parts = {**weights, "activations": float(cost.kept * batch)}
     parts["sum"] = sum(value for name, value in parts.items() if name != "sum")
     return [

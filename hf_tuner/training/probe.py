@@ -67,17 +67,23 @@ def _logistic(features: np.ndarray, targets: np.ndarray, problem: str, classes: 
     if len(features) < CHOSEN_FROM:
         return _fitted(features, targets, problem, classes, STRENGTHS[0])
     parts = np.array_split(np.random.default_rng(0).permutation(len(features)), 5)
+    folds = [_fold(part, targets) for part in (parts if len(features) <= FOLDED else parts[:1])]
     best, least = STRENGTHS[0], float("inf")
     for strength in STRENGTHS:
         left = 0.0
-        for part in parts if len(features) <= FOLDED else parts[:1]:
-            rest = np.setdiff1d(np.arange(len(features)), part)
+        for rest, part in folds:
             tried = _fitted(features[rest], targets[rest], problem, classes, strength)
             left += float(_loss(torch.from_numpy(tried(features[part])), torch.from_numpy(targets[part]), problem))
-        if left >= least:
+        if not left < least:
             break
         best, least = strength, left
     return _fitted(features, targets, problem, classes, best)
+
+
+def _fold(part: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The other rows, and those of a part whose class is among them: of another no strength tells anything."""
+    rest = np.setdiff1d(np.arange(len(targets)), part)
+    return rest, part[np.isin(targets[part], targets[rest])] if targets.ndim == 1 else part
 
 
 def _loss(logits: torch.Tensor, targets: torch.Tensor, problem: str) -> torch.Tensor:
