@@ -149,7 +149,6 @@ def test_local_files_are_never_cached(tmp_path: Path, monkeypatch: pytest.Monkey
     assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
-@pytest.mark.fault(75)
 def test_a_file_that_another_process_seals_meanwhile_is_not_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,7 +142,7 @@ def test_a_picture_that_is_learnt_and_asked_about_is_opened_once(
     processor, task = processor_of("AutoProcessor", str(model)), ImageTextToText(score="answers")
     task.dress(processor)
     ready, opened = encoded(task, processor, rows, 128, "test"), []
-    monkeypatch.setattr(_vision, "open_image", lambda file: opened.append(file) or open_image(file))
+    monkeypatch.setattr(_vision, "open_image", lambda file, **how: opened.append(file) or open_image(file, **how))
     batch = task.collate(processor)(list(ready))
     assert torch.equal(batch["pixel_values"], batch["ask.pixel_values"]) and len(opened) == 2
 
