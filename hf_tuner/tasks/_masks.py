@@ -45,12 +45,13 @@ class Code:
 
         known = np.array([*self.ids, *self.ignored], np.int64)
         meant = np.array([*range(len(self.ids)), *[IGNORED] * len(self.ignored)], np.int64)
-        order = np.argsort(known)
-        if known.max() < WIDEST and np.min(ids, initial=0) >= 0:  # a table takes a tenth of a search's time
-            table = np.full(known.max() + 2, STRANGE, np.int32)
+        largest = known.max()
+        if largest < WIDEST and np.min(ids, initial=0) >= 0:  # a look-up takes a fraction of a search's time
+            table = np.full(largest + 2, STRANGE, np.int32)
             table[known] = meant
             found = table.take(ids, mode="clip")
         else:
+            order = np.argsort(known)
             at = np.searchsorted(known[order], ids).clip(max=len(known) - 1)
             found = np.where(known[order][at] == ids, meant[order][at], STRANGE)
         if (found == STRANGE).any():
