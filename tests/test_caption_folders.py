@@ -83,6 +83,9 @@ def test_people_with_joints_repeat_no_boxes(place: Path) -> None:
     assert found is not None and len(found[0]["train"]) == len(SAID)
     assert found[1] == ["left aside, people and their joints: person_keypoints_train2017.json",
                         "captions of validation left aside: no other rows of that split"]  # fmt: skip
+    boxes(place, "val", "person_keypoints", keypoints=[0, 0, 0])  # all that this split has
+    found = picture_folder(place)
+    assert found is not None and set(found[0]) == {"train", "validation"} and len(found[1]) == 1
 
 
 @pytest.mark.parametrize("change, said", [

@@ -62,14 +62,13 @@ def _is_coco(path: Path) -> bool:
 
 
 def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:
-    """Boxes of COCO's files; those of people alone, with their joints, repeat boxes that others of the folder hold."""
-    places, joints = Pictures(folder, pictures), [path for path in files if path.name.startswith(JOINTS)]
-    joints = joints if len(joints) < len(files) else []
-    splits = by_split(folder, [path for path in files if path not in joints])
-    notes = [f"left aside, people and their joints: {', '.join(path.name for path in joints)}"] if joints else []
-    return {
-        split: _rows([row for path in paths for row in _coco_rows(path, places)]) for split, paths in splits.items()
-    }, notes
+    """Boxes of COCO's files; those of people alone, with their joints, repeat boxes that others of the split hold."""
+    places, made, aside = Pictures(folder, pictures), {}, []
+    for split, paths in by_split(folder, files).items():
+        whole = [path for path in paths if not path.name.startswith(JOINTS)] or paths
+        aside += [path.name for path in paths if path not in whole]
+        made[split] = _rows([row for path in whole for row in _coco_rows(path, places)])
+    return made, [f"left aside, people and their joints: {', '.join(aside)}"] if aside else []
 
 
 def _coco_rows(path: Path, places: "Pictures") -> list[Row]:
