@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,11 +26,12 @@ def files_in(folder: Path) -> Iterator[Path]:
 
 
 def ends_of(path: Path) -> bytes:
-    """The first and the last 100,000 bytes of a file."""
+    """The first and the last 100,000 bytes of a JSON file that holds a mapping; nothing of any other."""
     with path.open("rb") as file:
         start = file.read(100_000)
         file.seek(max(0, path.stat().st_size - 100_000))
-        return start + file.read()
+        end = file.read()
+    return start + end if start.removeprefix(BOM_UTF8).lstrip().startswith(b"{") else b""
 
 
 def by_split(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:

@@ -7,7 +7,6 @@ is: the audit of the task says it.
 
 import json
 import math
-from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ def read_box_folder(folder: Path) -> tuple[Splits, list[str]] | None:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether a JSON file is a mapping, and keys of COCO stand somewhere near its start or its end.
+    """Whether keys of COCO stand somewhere near the start or the end of a JSON file.
 
     "images" alone says nothing: rows of conversations about pictures have it too.
     """
@@ -57,8 +56,7 @@ def _is_coco(path: Path) -> bool:
     if b'"caption"' in text and b'"bbox"' not in text:
         return False
     listed = b'"images"' in text and any(key in text for key in (b'"annotations"', b'"categories"', b'"category_id"'))
-    known = listed or (b'"annotations"' in text and b'"bbox"' in text)
-    return known and text.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
+    return listed or (b'"annotations"' in text and b'"bbox"' in text)
 
 
 def _coco(folder: Path, files: Sequence[Path], pictures: Sequence[Path]) -> tuple[Splits, list[str]]:

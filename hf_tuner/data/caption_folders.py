@@ -3,7 +3,6 @@
 They become rows of `image` and `captions`; where other files hold boxes, segments or masks, their rows get the captions.
 """
 
-from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,10 +43,9 @@ def with_captions(folder: Path, found: Read | None) -> Read | None:
 
 
 def _is_captions(path: Path) -> bool:
-    """Whether a JSON file is a mapping with captions near its start or its end; "annotations" may stand far from both."""
+    """Whether captions stand near the start or the end of a JSON file; "annotations" may stand far from both."""
     text = ends_of(path)
-    known = b'"image_id"' in text and b'"caption"' in text and b'"bbox"' not in text
-    return known and text.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
+    return b'"image_id"' in text and b'"caption"' in text and b'"bbox"' not in text
 
 
 def _captions(path: Path, places: Pictures) -> Iterator[tuple[str, list[str]]]:
