@@ -1,7 +1,7 @@
 """Rows of tasks whose columns need more than finding: recognise the layout, convert row by row, name the bad ones."""
 
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -81,7 +81,7 @@ def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, d
     faults: dict[str, list[int]] = {}
     aside = {layout.columns[name]: name for name in carried if name in layout.columns}
     read = rows if ROW in rows.column_names else rows.add_column(ROW, np.arange(len(rows)))
-    lacking = _lacking(read, aside)
+    lacking = {number for column, name in aside.items() if name == "label" for number in _empty(read, column)}
     read = read.remove_columns([column for column in aside if column in rows.column_names])
     whole = list(_converted(read, layout, faults, EmptyRow if drop_empty else () if blank else BlankRow, lacking))
     for text, numbers in faults.items():
@@ -95,20 +95,17 @@ def convert(rows: Dataset, layout: Layout, place: Place, errors: list[str], *, d
     return concatenate_datasets([kept.rename_columns({c: n for c, n in aside.items() if c != n}), made], axis=1)
 
 
-def _lacking(rows: Dataset, aside: Mapping[str, str]) -> dict[int, str]:
-    """Number of a row → the column of its label, where it has none. Pictures that lack are told by the look at them."""
-    found: dict[int, str] = {}
-    for column in (c for c, name in aside.items() if name == "label"):
-        for part in rows.select_columns([column, ROW]).with_format("arrow").iter(AT_ONCE):
-            none = pc.is_null(part[column], nan_is_null=True)
-            if pa.types.is_string(part[column].type) or pa.types.is_large_string(part[column].type):
-                none = pc.or_(none, pc.equal(pc.fill_null(pc.utf8_trim_whitespace(part[column]), ""), ""))
-            found |= dict.fromkeys(part[ROW].filter(none).to_pylist(), column)
-    return found
+def _empty(rows: Dataset, column: str) -> Iterator[int]:
+    """Numbers of the rows with nothing in a column, read without converting it."""
+    for part in rows.select_columns([column, ROW]).with_format("arrow").iter(AT_ONCE):
+        none = pc.is_null(part[column], nan_is_null=True)
+        if pa.types.is_string(part[column].type) or pa.types.is_large_string(part[column].type):
+            none = pc.or_(none, pc.equal(pc.fill_null(pc.utf8_trim_whitespace(part[column]), ""), ""))
+        yield from part[ROW].filter(none).to_pylist()
 
 
 def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop: Any,
-               lacking: Mapping[int, str]) -> Iterator[dict[str, Any]]:  # fmt: skip
+               lacking: Container[int]) -> Iterator[dict[str, Any]]:  # fmt: skip
     for start in range(0, len(rows), AT_ONCE):
         batch: Mapping[str, Sequence[Any]] = rows[start : start + AT_ONCE]
         names = [name for name in batch if name != ROW]
@@ -118,7 +115,7 @@ def _converted(rows: Dataset, layout: Layout, faults: dict[str, list[int]], drop
             for one in layout.expand(raw) if layout.expand else [raw]:
                 try:
                     if number in lacking:
-                        raise EmptyRow(f"{lacking[number]} is empty")
+                        raise EmptyRow("label is empty")
                     row = layout.convert(one)
                 except EmptyRow as error:
                     if not isinstance(error, drop):

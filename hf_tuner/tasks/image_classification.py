@@ -9,7 +9,7 @@ from hf_tuner.config import Run, option
 from hf_tuner.errors import UsageError
 from hf_tuner.tasks._classifier import Classifier
 from hf_tuner.tasks._drawn import Drawn
-from hf_tuner.tasks._labels import is_empty, labels_of
+from hf_tuner.tasks._labels import labels_of
 from hf_tuner.tasks._picture_models import require_plain_pixels
 from hf_tuner.tasks._task import Findings, Layout, Measures, Usage
 from hf_tuner.tasks._vision import (
@@ -70,15 +70,11 @@ class ImageClassification(Classifier, PictureTask):
 
     @classmethod
     def audit(cls, data: Mapping[str, Any], run: Run) -> Findings:
-        """Labels that are empty, that only evaluation has, or that are one class only."""
+        """Labels that only evaluation has, or that are one class only."""
         found = Findings()
         if "label" not in data["train"].column_names:
             raise UsageError(f"no column for label; found: {columns_of(data['train'])}; "
                              "name it: --columns label=COLUMN")  # fmt: skip
-        for split, rows in data.items():
-            found.errors += [(split, i, "label is empty") for i, v in enumerate(rows["label"][:]) if is_empty(v)]
-        if found.errors:
-            return found
         labels = labels_of(data["train"], run.problem)
         counts = _counts(data["train"]["label"][:], labels)
         found.facts["classes"] = counts
