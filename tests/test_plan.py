@@ -14,6 +14,7 @@ from tiny_tasks import Tiny
 from transformers import BertConfig, BertForMaskedLM, ViTForImageClassification
 
 from hf_tuner import finetune, flags
+from hf_tuner.config import Run
 from hf_tuner.data.load import load_data
 from hf_tuner.tasks.image_classification import ImageClassification
 from hf_tuner.training.footprint import Footprint, counted, footprint
@@ -91,29 +92,36 @@ def _with_words(model: Path, folder: Path) -> Path:
     return folder
 
 
+def of_pictures(tiny: Any, method: str, folder: Path) -> Run:
+    """A run on the tiny pictures, of three passes."""
+    made = tiny("image-classification")
+    return flags.parse(["--task", "image-classification", "--model", str(made.model), "--dataset", str(made.data),
+                        "--method", method, "--num-train-epochs", "3", "--output-dir", str(folder)], {})  # fmt: skip
+
+
 def test_plan_counts_what_a_picture_costs(tiny: Any, tmp_path: Path) -> None:
     """Operations and memory of the laid out model are those of the real one."""
-    made = tiny("image-classification")
-    words = [
-        "--task",
-        "image-classification",
-        "--model",
-        str(made.model),
-        "--dataset",
-        str(made.data),
-        "--method",
-        "full",
-    ]
-    run = flags.parse([*words, "--output-dir", str(tmp_path)], {})
+    run = of_pictures(tiny, "full", tmp_path)
     data = load_data(run, ImageClassification)
     task = ImageClassification.from_data(data, run)
     found = footprint(run, task, data["train"], on_meta(run, task))
-    model = ViTForImageClassification.from_pretrained(made.model, num_labels=3).train()
+    model = ViTForImageClassification.from_pretrained(run.model, num_labels=3).train()
     flops, kept = counted(model, {"pixel_values": torch.rand(2, 3, 32, 32)})
     assert isinstance(found, Footprint) and (found.shape, found.flops) == ("32 × 32", flops / 2)
     assert found.kept == pytest.approx(kept / 2, rel=0.1)  # attention is another kernel there
     planned = plan(run)
     assert f"32 × 32 pixels, {flops / 2:.1e} floating-point" in planned and "tokens per row" not in planned
+
+
+def test_what_is_frozen_costs_a_forward_pass_and_a_probe_one_of_them(tiny: Any, tmp_path: Path) -> None:
+    """Full: forward and twice that back, three times 24 rows; the probe: forward, 24 rows, and next to nothing back."""
+    done = {}
+    for method in ("full", "head-only"):
+        text = plan(of_pictures(tiny, method, tmp_path))
+        forward, whole = (float(re.search(rf"{words}", text)[1]) for words in (r"pixels, (\S+) ", r"compute +(\S+)"))  # type: ignore[index]
+        done[method] = whole / forward
+    assert done["full"] == pytest.approx(3 * 24 * 3, rel=0.05)
+    assert done["head-only"] == pytest.approx(24, rel=0.05)
 
 
 def test_a_linear_layer_keeps_its_inputs_and_multiplies_and_adds() -> None:
@@ -124,18 +132,6 @@ def test_a_linear_layer_keeps_its_inputs_and_multiplies_and_adds() -> None:
 def test_what_a_model_that_looks_at_numbers_costs_is_not_guessed(
     monkeypatch: pytest.MonkeyPatch, tiny: Any, tmp_path: Path
 ) -> None:
-    made = tiny("image-classification")
     monkeypatch.setattr(ViTForImageClassification, "forward", lambda self, pixel_values: pixel_values.sum().item())
-    words = [
-        "--task",
-        "image-classification",
-        "--model",
-        str(made.model),
-        "--dataset",
-        str(made.data),
-        "--method",
-        "full",
-    ]
-    assert "not estimated: its forward pass cannot be laid out without numbers (Tensor.item()" in plan(
-        flags.parse([*words, "--output-dir", str(tmp_path)], {})
-    )
+    said = plan(of_pictures(tiny, "full", tmp_path))
+    assert "not estimated: its forward pass cannot be laid out without numbers (Tensor.item()" in said

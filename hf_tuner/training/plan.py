@@ -19,8 +19,10 @@ from hf_tuner.models.targets import find_targets
 from hf_tuner.training.arguments import further, training_arguments
 from hf_tuner.training.footprint import footprint
 from hf_tuner.training.proofs import saved_bytes, trainable_table
-from hf_tuner.training.way_in import explained_before
+from hf_tuner.training.way_in import explained_before, trained_by_probe
 
+Facts = list[tuple[str, str]]
+"""Lines of the plan: what, and how much."""
 SAMPLE = 500
 CHARACTERS_PER_TOKEN = 4.0
 
@@ -31,20 +33,18 @@ def plan(run: Run) -> str:
     data = load_data(run, kind)
     task = load_task(run, kind, data)
     model = on_meta(run, task)
-    saves = catalog.load("methods", run.method).SAVES
+    method = catalog.load("methods", run.method)
     arguments = training_arguments(run, model.tuner_notes["parameters"], len(data["train"]), "validation" in data)
-    passes = len(data["train"]) * float(arguments.num_train_epochs)
+    # The probe reads every row once, whatever the epochs.
+    passes = len(data["train"]) * (1.0 if trained_by_probe(method, task) else float(arguments.num_train_epochs))
     costs = _of_pictures if task.pictures and not task.sees else _of_tokens
     facts = [
         ("rows", ", ".join(f"{s} {count(len(rows))}" for s, rows in data.items())),
         ("learning rate", "{:g} {}".format(*learning_rate(run, task, model))),
-        ("will be saved", f"{saved_bytes(model, saves) / 1e6:.1f} MB ({saves})"),
+        ("will be saved", f"{saved_bytes(model, method.SAVES) / 1e6:.1f} MB ({method.SAVES})"),
         *costs(run, task, data["train"], model, arguments.train_batch_size, passes),
     ]
     return f"\n{trainable_table(model)}\n\n{table(('plan', ''), facts)}"
-
-
-Facts = list[tuple[str, str]]
 
 
 def _of_tokens(run: Run, task: Any, rows: Any, model: Any, batch: int, passes: float) -> Facts:
